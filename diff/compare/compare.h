@@ -1,0 +1,99 @@
+// Compare judges whether two answers say the same. Pure: no I/O, no clock, no state.
+//
+//   ASSIGN_OR_RETURN(CompiledRules rules, CompiledRules::Compile(endpoint.compare));
+//   Comparison result = Compare(control, candidate, rules);
+//
+// Order of work: equal bytes; then equal by structure under the declared rules. Numbers are compared as exact decimals, in
+// time bounded by their text, never as doubles.
+//
+// Threads: everything here is immutable or a value.
+#ifndef SHADOWLINE_DIFF_COMPARE_COMPARE_H_
+#define SHADOWLINE_DIFF_COMPARE_COMPARE_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace shadowline::diff {
+
+// Declared excuses, as in the catalog (proto CompareRules has the meaning of each).
+struct Rules {
+  struct Tolerance {
+    std::string path;
+    std::string absolute;
+    std::string relative;
+  };
+
+  std::vector<std::string> ignore;
+  std::map<std::string, std::string> arrays;
+  std::vector<Tolerance> tolerance;
+  std::vector<std::string> instants;
+  std::vector<std::string> null_is_absent;
+  std::vector<std::string> extensible;
+};
+
+class CompiledRules {
+ public:
+  // No rules: exact comparison.
+  CompiledRules();
+  // kInvalidArgument names the rule, the path in it and what was expected.
+  static absl::StatusOr<CompiledRules> Compile(const Rules& rules);
+
+  struct Impl;
+  const Impl& impl() const { return *impl_; }
+
+ private:
+  std::shared_ptr<const Impl> impl_;
+};
+
+enum class DifferenceKind { kMissing, kExtra, kType, kValue, kOrder, kLength, kShape };
+
+// "missing", "extra", ...
+absl::string_view KindName(DifferenceKind kind);
+
+struct Difference {
+  std::string pointer;  // RFC 6901
+  DifferenceKind kind = DifferenceKind::kValue;
+  std::string control;    // JSON text of that side, at most kMaxShownBytes; empty where it has nothing.
+  std::string candidate;
+};
+
+inline constexpr size_t kMaxDifferences = 64;
+inline constexpr size_t kMaxShownBytes = 512;
+
+struct Comparison {
+  enum class Verdict {
+    kEqual,    // The same by value, no rule was needed.
+    kExcused,  // The same under the rules; `excuses` counts each use.
+    kDiffer,
+    kError,    // The control is not JSON: nothing can be judged. `error` says where.
+  };
+
+  Verdict verdict = Verdict::kEqual;
+  std::vector<Difference> differences;  // At most kMaxDifferences.
+  uint64_t differences_total = 0;
+  std::map<std::string, uint64_t> excuses;  // Rule as declared, e.g. "ignore $.a" -> times used.
+  // Path patterns (array indices as *) with their kinds, sorted, without duplicates: "/roles/*: value".
+  std::vector<std::string> patterns;
+  std::string error;
+};
+
+// One side's answer. "Not found" is an answer like any other.
+struct Answer {
+  bool found = true;
+  absl::string_view body;
+};
+
+Comparison Compare(const Answer& control, const Answer& candidate, const CompiledRules& rules);
+
+// Groups divergences: 16 hexadecimal digits over the endpoint and Comparison::patterns.
+std::string Fingerprint(absl::string_view endpoint, const std::vector<std::string>& patterns);
+
+}  // namespace shadowline::diff
+
+#endif  // SHADOWLINE_DIFF_COMPARE_COMPARE_H_

@@ -1,0 +1,80 @@
+// The freshness rule, by observation: unequal is not wrong yet.
+//
+// Terminology
+//   c       the answer that was served, of one fill
+//   delta   the endpoint's freshness bound
+//   look    one reading of both sides: the candidate first, the control after it
+//
+// A Case judges one episode, that is one (key, fill). It is confirmed when the same fill is still served by a look at time t,
+// the control differed from c in an earlier look by t - delta or before, and differs now. The database need not stand still
+// between the two: a key that is written every second is judged like any other. A look whose control may have been read before
+// the fill was loaded proves nothing about the fill and does not count as the earlier one.
+//
+// Pure: the caller reads both sides, compares, and asks again when told to.
+// Threads: compatible.
+#ifndef SHADOWLINE_DIFF_VERDICT_FRESHNESS_H_
+#define SHADOWLINE_DIFF_VERDICT_FRESHNESS_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace shadowline::diff {
+
+enum class Verdict { kMatched, kExcused, kHealed, kConfirmed, kInconclusive, kErrored, kShed };
+
+// "matched", "excused", ...
+absl::string_view VerdictName(Verdict verdict);
+
+// What one look at both sides saw.
+struct Look {
+  enum class Candidate { kSameFill, kReplaced, kUnknown };  // kUnknown: the cache could not be read
+  enum class Control { kEqual, kExcused, kDiffers, kUnknown };  // against c; kUnknown: failed or timed out
+
+  Candidate candidate = Candidate::kSameFill;
+  absl::Time candidate_at;
+  Control control = Control::kUnknown;
+  absl::Time control_at;     // When its answer was here.
+  // The control's statement is known to have seen at least what the fill's load saw (by snapshots, or because it began
+  // after the fill was first seen).
+  bool control_after_fill = false;
+  std::string snapshot;
+};
+
+// What to do next.
+struct Step {
+  std::optional<Verdict> verdict;  // Settled, or
+  absl::Duration look_again_in;    // look again after this long.
+  absl::Duration healed_after;     // kHealed: how long after the first difference the fill was gone, at most.
+  std::string why;                 // One clause for people.
+};
+
+class FreshnessCase {
+ public:
+  struct Options {
+    absl::Duration delta;
+    int max_rounds = 5;              // Looks after the first, before it is inconclusive.
+    absl::Duration retry = absl::Milliseconds(200);  // Between looks that saw nothing.
+  };
+
+  FreshnessCase(Options options, absl::Time served_at);
+
+  // The first look is the sampled read itself.
+  Step Add(const Look& look);
+
+  const std::vector<Look>& looks() const { return looks_; }
+  absl::Time served_at() const { return served_at_; }
+
+ private:
+  Options options_;
+  absl::Time served_at_;
+  std::vector<Look> looks_;
+  std::optional<absl::Time> differed_since_;  // Earliest control_at that counts.
+};
+
+}  // namespace shadowline::diff
+
+#endif  // SHADOWLINE_DIFF_VERDICT_FRESHNESS_H_

@@ -1,0 +1,37 @@
+// A flag says where the reads of one target (one tenant x one family) are routed now.
+#ifndef SHADOWLINE_FLAGS_FLAG_H_
+#define SHADOWLINE_FLAGS_FLAG_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace shadowline::flags {
+
+enum class Mode {
+  kDatabase,  // The database answers; the cache is not touched.
+  kShadow,    // The database answers; sampled reads are read from the cache too, and judged.
+  kCache,     // The cache answers the serve share of keys; the others are treated as in kShadow.
+};
+
+// "DATABASE", "SHADOW", "CACHE": as stored and shown.
+absl::string_view ModeName(Mode mode);
+
+struct Flag {
+  Mode mode = Mode::kDatabase;
+  uint32_t serve_ppm = 0;   // Share of keys served from the cache; only in kCache.
+  uint32_t sample_ppm = 0;  // Share of reads that is verified.
+  bool sample_by_key = false;  // Draw by key instead of by request.
+  uint64_t epoch = 0;       // Part of every cache key of the target.
+  uint64_t revision = 0;    // Of the flags as a whole, when this flag last changed.
+  uint64_t window = 0;      // Evidence is counted under this number.
+  uint64_t catalog_revision = 0;  // The revision that the window was opened under; other evidence does not count.
+  std::string reason;
+  absl::Time changed_at;
+};
+
+}  // namespace shadowline::flags
+
+#endif  // SHADOWLINE_FLAGS_FLAG_H_
