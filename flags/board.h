@@ -9,6 +9,7 @@
 #ifndef SHADOWLINE_FLAGS_BOARD_H_
 #define SHADOWLINE_FLAGS_BOARD_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -53,6 +54,9 @@ class Board {
 
   // Null before the first snapshot: no read can be answered yet.
   std::shared_ptr<const Snapshot> Current() const;
+  // Grows with every snapshot that Current() changes to, after the change: a reader keeps its copy until this has moved, so
+  // that a read takes no lock.
+  uint64_t version() const { return version_.load(std::memory_order_acquire); }
   // May this replica still serve from the cache?
   bool Leased() const;
 
@@ -67,6 +71,7 @@ class Board {
   const absl::Duration lease_;
   mutable base::Mutex mutex_;
   std::shared_ptr<const Snapshot> current_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<uint64_t> version_{0};
   std::atomic<int64_t> leased_until_ns_{0};  // by Clock::Steady()
 };
 
