@@ -2,8 +2,8 @@
 //
 // Every sampled read ends in exactly one verdict:
 //   sampled = matched + excused + healed + confirmed + inconclusive + errored + shed + lost + pending
-// A read is sampled once the candidate had an answer to judge; a sampled read whose candidate missed served nothing and is
-// counted apart (candidate_misses).
+// A read is sampled once the candidate had an answer to judge; a sampled read whose candidate missed served nothing and
+// is counted apart (candidate_misses).
 #ifndef SHADOWLINE_DIFF_EVIDENCE_EVIDENCE_H_
 #define SHADOWLINE_DIFF_EVIDENCE_EVIDENCE_H_
 
@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -32,13 +33,19 @@ struct EvidenceKey {
   int64_t minute = 0;  // Unix minutes of the sampling.
 
   auto operator<=>(const EvidenceKey&) const = default;
+  template <typename H>
+  friend H AbslHashValue(H state, const EvidenceKey& key) {
+    return H::combine(std::move(state), key.tenant, key.family, key.endpoint, key.window, key.catalog_revision,
+                      key.minute);
+  }
 };
 
 // Upper bounds of the candidate latency buckets, in microseconds; the last bucket is open.
-inline constexpr std::array<int64_t, 11> kLatencyBoundsUs = {250,    500,    1'000,   2'500,   5'000,  10'000,
+inline constexpr std::array<int64_t, 11> kLatencyBoundsUs = {250,    500,    1'000,   2'500,   5'000,    10'000,
                                                              25'000, 50'000, 100'000, 250'000, 1'000'000};
 
-// Absolute counts of one replica since it started: the greatest flush wins, so that a flush may be repeated or reordered.
+// Absolute counts of one replica since it started: the greatest flush wins, so that a flush may be repeated or
+// reordered.
 struct Counts {
   uint64_t sampled = 0;
   uint64_t matched = 0;
@@ -52,16 +59,14 @@ struct Counts {
   uint64_t candidate_errors = 0;
   std::array<uint64_t, kLatencyBoundsUs.size() + 1> candidate_latency{};
 
-  uint64_t Settled() const {
-    return matched + excused + healed + confirmed + inconclusive + errored + shed;
-  }
+  uint64_t Settled() const { return matched + excused + healed + confirmed + inconclusive + errored + shed; }
   uint64_t Pending() const { return sampled - Settled(); }
 };
 
 // One (key, fill) that was verified and found right (matched, excused or healed).
 struct Episode {
-  uint64_t id = 0;   // Hash of key and fill.
-  uint64_t key = 0;  // Hash of key.
+  uint64_t id = 0;         // Hash of key and fill.
+  uint64_t key = 0;        // Hash of key.
   bool exercised = false;  // The fill came after an invalidation of its key.
 };
 
@@ -101,9 +106,9 @@ struct Flush {
   uint64_t sequence = 0;  // Grows by one with each flush of a replica.
   // Every read that was sampled before this is settled, and its verdict is in this flush or an earlier one.
   absl::Time watermark;
-  std::map<EvidenceKey, Counts> counts;              // Only those that changed since the last flush that succeeded.
+  std::map<EvidenceKey, Counts> counts;                  // Only those that changed since the last flush that succeeded.
   std::map<EvidenceKey, std::vector<Episode>> episodes;  // New since then.
-  uint64_t catalog_revision = 0;  // What the replica runs under now.
+  uint64_t catalog_revision = 0;                         // What the replica runs under now.
   uint64_t flag_revision = 0;
 };
 

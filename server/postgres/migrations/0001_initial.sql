@@ -87,6 +87,8 @@ CREATE TABLE shadowline.replica (
   started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   heartbeat_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   stopped_at timestamptz,
+  -- Since it stopped or fell silent, its pending reads have been counted as lost; a heartbeat takes that back.
+  swept_at timestamptz,
   sequence bigint NOT NULL DEFAULT 0,
   watermark timestamptz NOT NULL,
   catalog_revision bigint NOT NULL DEFAULT 0,
@@ -139,16 +141,34 @@ CREATE TABLE shadowline.divergence (
   endpoint text NOT NULL,
   window_no bigint NOT NULL,
   catalog_revision bigint NOT NULL,
+  minute bigint NOT NULL,
   fingerprint text NOT NULL,
   key text NOT NULL,
   fill text NOT NULL,
   patterns text[] NOT NULL,
   cause text NOT NULL,
+  cause_evidence text NOT NULL,
   reads_affected bigint NOT NULL,
   after_cutover boolean NOT NULL,
   confirmed_at timestamptz NOT NULL,
-  -- The whole shadowline.v1.Divergence, in protobuf's JSON form.
-  document jsonb NOT NULL
+  differences_total bigint NOT NULL,
+  -- One element per difference that is shown; values are redacted.
+  difference_pointers text[] NOT NULL,
+  difference_kinds text[] NOT NULL,
+  difference_controls text[] NOT NULL,
+  difference_candidates text[] NOT NULL,
+  -- The proof: the rule, and one element per look at both sides. Times in arrays are Unix microseconds, null is never.
+  rule text NOT NULL,
+  freshness_us bigint NOT NULL,
+  filled_at timestamptz NOT NULL,
+  served_at timestamptz NOT NULL,
+  look_candidate_at_us bigint[] NOT NULL,
+  look_same_fill boolean[] NOT NULL,
+  look_control_at_us bigint[] NOT NULL,
+  look_differed boolean[] NOT NULL,
+  look_snapshot text[] NOT NULL,
+  tags text[] NOT NULL,
+  tag_invalidated_at_us bigint[] NOT NULL
 );
 CREATE INDEX divergence_by_target ON shadowline.divergence (family, tenant, window_no);
 CREATE INDEX divergence_by_group ON shadowline.divergence (family, endpoint, fingerprint, confirmed_at);
