@@ -5,8 +5,8 @@
 #ifndef SHADOWLINE_CACHE_ORIGIN_CONTROL_H_
 #define SHADOWLINE_CACHE_ORIGIN_CONTROL_H_
 
-#include <optional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 

@@ -1,0 +1,18 @@
+#include "cache/catalog/catalog.h"
+
+#include <utility>
+
+namespace shadowline::cache {
+
+CompiledCatalog::CompiledCatalog(uint64_t revision, shadowline::v1::Catalog document, std::vector<Endpoint> endpoints)
+    : revision_(revision), document_(std::move(document)), endpoints_(std::move(endpoints)) {
+  index_.reserve(endpoints_.size());
+  for (const Endpoint& endpoint : endpoints_) index_.emplace(endpoint.name, &endpoint);
+}
+
+const Endpoint* CompiledCatalog::Find(absl::string_view name) const {
+  const auto found = index_.find(name);
+  return found == index_.end() ? nullptr : found->second;
+}
+
+}  // namespace shadowline::cache
