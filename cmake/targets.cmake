@@ -1,6 +1,8 @@
 # How this project's libraries, programs and tests are made.
 
-set(SHADOWLINE_WARNINGS -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror -Wno-unused-parameter)
+set(SHADOWLINE_WARNINGS -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror -Wno-unused-parameter
+  # Designated initializers leave out what has a default: that is what they are for.
+  -Wno-missing-field-initializers)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   list(APPEND SHADOWLINE_WARNINGS -Wthread-safety)
 endif()
