@@ -28,8 +28,8 @@ uint64_t Etag(bool found, absl::string_view body);
 // Serializes for `key`. Bodies above `compress_above` bytes (0: none) are compressed where that makes them smaller.
 std::string EncodeEnvelope(absl::string_view key, const CachedAnswer& answer, uint32_t compress_above);
 
-// kDataLoss: not an envelope, another layout or key, a checksum that does not hold, or a payload above `max_plain_bytes`. The
-// message says which; a caller counts it and treats it as a miss.
+// kDataLoss: not an envelope, another layout or key, a checksum that does not hold, or a payload above
+// `max_plain_bytes`. The message says which; a caller counts it and treats it as a miss.
 absl::StatusOr<CachedAnswer> DecodeEnvelope(absl::string_view key, absl::string_view bytes,
                                             size_t max_plain_bytes = 64 << 20);
 

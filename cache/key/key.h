@@ -19,9 +19,12 @@
 
 namespace shadowline::cache {
 
-// The arguments of a read as they are bound: aligned with endpoint.parameters, in PostgreSQL's text form; defaults filled,
-// case folded, sets sorted and without duplicates, numbers in one form. kInvalidArgument names the parameter and what was
-// expected.
+// One value as it is bound: PostgreSQL's text form, case folded, sets sorted and without duplicates, numbers in one
+// form. kInvalidArgument says what was expected, and never the value.
+absl::StatusOr<std::string> CanonicalValue(const ParameterDecl& declared, const shadowline::v1::Value& value);
+
+// The arguments of a read as they are bound: aligned with endpoint.parameters, each by CanonicalValue, defaults filled,
+// an explicit NULL as nullopt. kInvalidArgument names the parameter and what was expected.
 absl::StatusOr<std::vector<std::optional<std::string>>> CanonicalArguments(const Endpoint& endpoint,
                                                                            const shadowline::v1::ReadRequest& request);
 
