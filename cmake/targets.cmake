@@ -40,17 +40,22 @@ function(shadowline_binary name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
 endfunction()
 
-# shadowline_test(NAME LABEL unit|sim|conformance|integration SOURCES a.cc ... DEPS b ... [TIMEOUT seconds])
+# shadowline_test(NAME LABEL unit|sim|conformance|integration SOURCES a.cc ... DEPS b ... [TIMEOUT seconds] [TSAN])
 # One program with GoogleTest's main; its label says what it needs: `conformance` and `integration` start a private
-# PostgreSQL and Redis.
+# PostgreSQL and Redis. TSAN: it has threads but no gRPC, so `./dev test --tsan` runs it too.
+add_custom_target(tsan_tests)
 function(shadowline_test name)
-  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "TSAN" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
   shadowline_binary(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} GTest::gmock_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/bin)
   add_test(NAME ${name} COMMAND ${name})
+  if(ARG_TSAN)
+    list(APPEND ARG_LABEL tsan)
+    add_dependencies(tsan_tests ${name})
+  endif()
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABEL}" TIMEOUT ${ARG_TIMEOUT}
     ENVIRONMENT "SHADOWLINE_SOURCE_DIR=${PROJECT_SOURCE_DIR};SHADOWLINE_BIN_DIR=${PROJECT_BINARY_DIR}/bin")
 endfunction()
