@@ -1,9 +1,12 @@
-// Board holds the flags that this replica knows: an immutable snapshot, replaced as a whole, and the lease until which it
-// may be believed.
+// Board holds the flags that this replica knows: an immutable snapshot, replaced as a whole, and the lease until which
+// it may be believed.
 //
-// A replica that cannot renew its lease does not know whether a rollback was commanded, so it stops serving from the cache
-// (promise P5). The lease counts from the moment the truth was *asked*, not from when the answer came: a rollback
+// A replica that cannot renew its lease does not know whether a rollback was commanded, so it stops serving from the
+// cache (promise P5). The lease counts from the moment the truth was *asked*, not from when the answer came: a rollback
 // committed after that moment may be missing in the answer.
+//
+// A reader asks Leased() first and takes the snapshot after it: then what it serves by is at least as new as the lease
+// it relies on, however long its thread was stopped in between.
 //
 // Threads: thread-safe; reading takes one short lock and copies a pointer.
 #ifndef SHADOWLINE_FLAGS_BOARD_H_
@@ -54,8 +57,8 @@ class Board {
 
   // Null before the first snapshot: no read can be answered yet.
   std::shared_ptr<const Snapshot> Current() const;
-  // Grows with every snapshot that Current() changes to, after the change: a reader keeps its copy until this has moved, so
-  // that a read takes no lock.
+  // Grows with every snapshot that Current() changes to, after the change: a reader keeps its copy until this has
+  // moved, so that a read takes no lock.
   uint64_t version() const { return version_.load(std::memory_order_acquire); }
   // May this replica still serve from the cache?
   bool Leased() const;

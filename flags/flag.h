@@ -18,18 +18,25 @@ enum class Mode {
 
 // "DATABASE", "SHADOW", "CACHE": as stored and shown.
 absl::string_view ModeName(Mode mode);
+// The reverse. A name that this program does not know is kDatabase: never guess towards the cache.
+Mode ParseMode(absl::string_view name);
+
+// The PostgreSQL channel that every transaction notifies which bumps shadowline.flag_state.revision.
+inline constexpr char kChangedChannel[] = "shadowline_changed";
 
 struct Flag {
   Mode mode = Mode::kDatabase;
-  uint32_t serve_ppm = 0;   // Share of keys served from the cache; only in kCache.
-  uint32_t sample_ppm = 0;  // Share of reads that is verified.
-  bool sample_by_key = false;  // Draw by key instead of by request.
-  uint64_t epoch = 0;       // Part of every cache key of the target.
-  uint64_t revision = 0;    // Of the flags as a whole, when this flag last changed.
-  uint64_t window = 0;      // Evidence is counted under this number.
+  uint32_t serve_ppm = 0;         // Share of keys served from the cache; only in kCache.
+  uint32_t sample_ppm = 0;        // Share of reads that is verified.
+  bool sample_by_key = false;     // Draw by key instead of by request.
+  uint64_t epoch = 0;             // Part of every cache key of the target.
+  uint64_t revision = 0;          // Of the flags as a whole, when this flag last changed.
+  uint64_t window = 0;            // Evidence is counted under this number.
   uint64_t catalog_revision = 0;  // The revision that the window was opened under; other evidence does not count.
   std::string reason;
   absl::Time changed_at;
+
+  bool operator==(const Flag&) const = default;
 };
 
 }  // namespace shadowline::flags

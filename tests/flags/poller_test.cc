@@ -1,0 +1,139 @@
+// The poller against a real PostgreSQL: what is committed there reaches the board, and silence there ends the lease.
+#include "flags/postgres/poller.h"
+
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include "absl/strings/str_cat.h"
+#include "base/postgres/session.h"
+#include "server/postgres/migrate.h"
+#include "tests/support/private_servers.h"
+
+namespace shadowline::flags {
+namespace {
+
+// Collects the revisions that the poller reports, and lets a test wait for one.
+class Seen {
+ public:
+  void Add(uint64_t revision) {
+    base::MutexLock lock(&mutex_);
+    newest_ = revision;
+    ++changes_;
+  }
+  bool Await(uint64_t revision, absl::Duration timeout = absl::Seconds(20)) {
+    base::MutexLock lock(&mutex_);
+    awaited_ = revision;
+    return mutex_.AwaitWithTimeout(absl::Condition(this, &Seen::Reached), timeout);
+  }
+  int changes() {
+    base::MutexLock lock(&mutex_);
+    return changes_;
+  }
+
+ private:
+  bool Reached() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return newest_ >= awaited_; }
+
+  base::Mutex mutex_;
+  uint64_t newest_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t awaited_ ABSL_GUARDED_BY(mutex_) = 0;
+  int changes_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+class PollerTest : public testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(server::Migrate(&sessions_).ok()); }
+
+  Poller::Options Options(absl::Duration interval) {
+    Poller::Options options;
+    options.connection_string = postgres_.ConnectionString(database_);
+    options.interval = interval;
+    return options;
+  }
+  Poller::Deps Deps() {
+    return {&clock_, &board_, [this](uint64_t revision) { seen_.Add(revision); }};
+  }
+
+  bool LeaseEndsWithin(absl::Duration limit) {
+    const absl::Duration end = clock_.Steady() + limit;
+    while (board_.Leased() && clock_.Steady() < end) poll(nullptr, 0, 10);
+    return !board_.Leased();
+  }
+
+  // Returns the new revision.
+  uint64_t SetMode(const std::string& tenant, const std::string& mode, bool notify) {
+    uint64_t revision = 0;
+    const absl::Status written = sessions_.Transact([&](pqxx::work& work) {
+      revision =
+          work.exec1("UPDATE shadowline.flag_state SET revision = revision + 1 RETURNING revision")[0].as<uint64_t>();
+      work.exec_params("INSERT INTO shadowline.tenant (tenant) VALUES ($1) ON CONFLICT DO NOTHING", tenant);
+      work.exec_params(
+          "INSERT INTO shadowline.target (family, tenant, mode, revision) VALUES ('pricing', $1, $2, $3)"
+          " ON CONFLICT (family, tenant) DO UPDATE SET mode = $2, revision = $3",
+          tenant, mode, revision);
+      if (notify) work.exec(absl::StrCat("NOTIFY ", kChangedChannel));
+      return absl::OkStatus();
+    });
+    EXPECT_TRUE(written.ok()) << written;
+    return revision;
+  }
+
+  support::PrivatePostgres postgres_;
+  std::string database_ = postgres_.CreateDatabase();
+  base::PostgresSessions sessions_{postgres_.ConnectionString(database_), 2};
+  base::SystemClock clock_;
+  Board board_{&clock_, absl::Seconds(2)};
+  Seen seen_;
+};
+
+TEST_F(PollerTest, ANotificationReachesTheBoardLongBeforeTheNextPoll) {
+  Poller poller(Options(absl::Seconds(60)), Deps());
+  poller.Start();
+  ASSERT_TRUE(seen_.Await(1));
+  const uint64_t revision = SetMode("acme", "SHADOW", /*notify=*/true);
+  ASSERT_TRUE(seen_.Await(revision));
+  EXPECT_EQ(board_.Current()->Find("acme", "pricing")->mode, Mode::kShadow);
+  EXPECT_TRUE(board_.Current()->HasTenant("acme"));
+}
+
+TEST_F(PollerTest, WithoutANotificationThePollFindsTheChange) {
+  Poller poller(Options(absl::Milliseconds(50)), Deps());
+  poller.Start();
+  ASSERT_TRUE(seen_.Await(1));
+  ASSERT_TRUE(seen_.Await(SetMode("acme", "CACHE", /*notify=*/false)));
+  EXPECT_EQ(board_.Current()->Find("acme", "pricing")->mode, Mode::kCache);
+}
+
+TEST_F(PollerTest, P5SilenceEndsTheLeaseAndTheReturnOfTheDatabaseRenewsIt) {
+  Poller poller(Options(absl::Milliseconds(50)), Deps());
+  poller.Start();
+  ASSERT_TRUE(seen_.Await(SetMode("acme", "CACHE", /*notify=*/true)));
+  ASSERT_TRUE(board_.Leased());
+
+  postgres_.Kill();
+  EXPECT_TRUE(LeaseEndsWithin(absl::Seconds(4)));
+  EXPECT_EQ(board_.Current()->Find("acme", "pricing")->mode, Mode::kCache) << "the snapshot itself stays";
+
+  postgres_.Start();
+  // The pooled session still holds the dead connection; it connects anew after this.
+  sessions_.Transact([](pqxx::work& work) { return absl::OkStatus(); }).IgnoreError();
+  ASSERT_TRUE(seen_.Await(SetMode("acme", "DATABASE", /*notify=*/false)));
+  EXPECT_TRUE(board_.Leased());
+}
+
+TEST_F(PollerTest, P5AQuestionThatHangsEndsTheLeaseAndDoesNotDelayStop) {
+  Poller poller(Options(absl::Milliseconds(10)), Deps());
+  poller.Start();
+  ASSERT_TRUE(seen_.Await(1));
+  const absl::Status held = sessions_.Transact([&](pqxx::work& work) {
+    work.exec("LOCK TABLE shadowline.flag_state IN ACCESS EXCLUSIVE MODE");
+    EXPECT_TRUE(LeaseEndsWithin(absl::Seconds(4)));
+    const absl::Duration asked_to_stop_at = clock_.Steady();
+    poller.Stop();
+    EXPECT_LT(clock_.Steady() - asked_to_stop_at, absl::Seconds(1));
+    return absl::OkStatus();
+  });
+  EXPECT_TRUE(held.ok()) << held;
+}
+
+}  // namespace
+}  // namespace shadowline::flags
