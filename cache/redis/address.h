@@ -1,0 +1,41 @@
+// Where a Redis is: "unix:/run/redis.sock", "host:port" or "[ipv6]:port".
+#ifndef SHADOWLINE_CACHE_REDIS_ADDRESS_H_
+#define SHADOWLINE_CACHE_REDIS_ADDRESS_H_
+
+#include <sys/socket.h>
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace shadowline::cache {
+
+// An address that a socket can be connected to.
+struct SocketAddress {
+  sockaddr_storage storage = {};
+  socklen_t length = 0;
+};
+
+class RedisAddress {
+ public:
+  // kInvalidArgument: says what was expected.
+  static absl::StatusOr<RedisAddress> Parse(absl::string_view text);
+
+  const std::string& text() const { return text_; }
+  // Whether Resolve() has to ask for a name, hence may block for seconds.
+  bool named() const { return named_; }
+  // kUnavailable: the name has no address at present.
+  absl::StatusOr<SocketAddress> Resolve() const;
+
+ private:
+  std::string text_;
+  std::string path_;  // A unix socket, or empty.
+  std::string host_;
+  std::string port_;
+  bool named_ = false;
+};
+
+}  // namespace shadowline::cache
+
+#endif  // SHADOWLINE_CACHE_REDIS_ADDRESS_H_
