@@ -3,14 +3,20 @@
 //   ASSIGN_OR_RETURN(CompiledRules rules, CompiledRules::Compile(endpoint.compare));
 //   Comparison result = Compare(control, candidate, rules);
 //
-// Order of work: equal bytes; then equal by structure under the declared rules. Numbers are compared as exact decimals, in
-// time bounded by their text, never as doubles.
+// Order of work: equal bytes; then equal by structure under the declared rules. Numbers are compared as exact decimals,
+// in time bounded by their text, never as doubles.
 //
 // Threads: everything here is immutable or a value.
+// Limits:  texts of kMaxJsonBytes and kMaxJsonDepth (json.h); kMaxDifferences are kept and all are counted;
+// kMaxShownBytes of
+//          each text; kMaxSteps visits, beyond which nothing is judged (kError). Only unordered arrays whose items are
+//          alike but for a tolerance can need so many.
+// Policies for odd input are in docs/compare.md.
 #ifndef SHADOWLINE_DIFF_COMPARE_COMPARE_H_
 #define SHADOWLINE_DIFF_COMPARE_COMPARE_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -24,17 +30,17 @@ namespace shadowline::diff {
 // Declared excuses, as in the catalog (proto CompareRules has the meaning of each).
 struct Rules {
   struct Tolerance {
-    std::string path;
-    std::string absolute;
-    std::string relative;
+    std::string path = {};
+    std::string absolute = {};
+    std::string relative = {};
   };
 
-  std::vector<std::string> ignore;
-  std::map<std::string, std::string> arrays;
-  std::vector<Tolerance> tolerance;
-  std::vector<std::string> instants;
-  std::vector<std::string> null_is_absent;
-  std::vector<std::string> extensible;
+  std::vector<std::string> ignore = {};
+  std::map<std::string, std::string> arrays = {};
+  std::vector<Tolerance> tolerance = {};
+  std::vector<std::string> instants = {};
+  std::vector<std::string> null_is_absent = {};
+  std::vector<std::string> extensible = {};
 };
 
 class CompiledRules {
@@ -57,21 +63,24 @@ enum class DifferenceKind { kMissing, kExtra, kType, kValue, kOrder, kLength, kS
 absl::string_view KindName(DifferenceKind kind);
 
 struct Difference {
-  std::string pointer;  // RFC 6901
+  // RFC 6901, into the control's answer; for what is extra, into the candidate's. Control characters are written
+  // \u0000.
+  std::string pointer;
   DifferenceKind kind = DifferenceKind::kValue;
-  std::string control;    // JSON text of that side, at most kMaxShownBytes; empty where it has nothing.
+  std::string control;  // JSON text of that side, at most kMaxShownBytes; empty where it has nothing.
   std::string candidate;
 };
 
-inline constexpr size_t kMaxDifferences = 64;
-inline constexpr size_t kMaxShownBytes = 512;
+inline constexpr size_t kMaxDifferences = 64;  // And patterns.
+inline constexpr size_t kMaxShownBytes = 512;  // Of a value, of a pointer.
+inline constexpr uint64_t kMaxSteps = 20'000'000;
 
 struct Comparison {
   enum class Verdict {
     kEqual,    // The same by value, no rule was needed.
     kExcused,  // The same under the rules; `excuses` counts each use.
     kDiffer,
-    kError,    // The control is not JSON: nothing can be judged. `error` says where.
+    kError,  // The control is not JSON: nothing can be judged. `error` says where.
   };
 
   Verdict verdict = Verdict::kEqual;
@@ -80,7 +89,7 @@ struct Comparison {
   std::map<std::string, uint64_t> excuses;  // Rule as declared, e.g. "ignore $.a" -> times used.
   // Path patterns (array indices as *) with their kinds, sorted, without duplicates: "/roles/*: value".
   std::vector<std::string> patterns;
-  std::string error;
+  std::string error;  // kError, and where the candidate is not JSON: what was expected where.
 };
 
 // One side's answer. "Not found" is an answer like any other.
@@ -89,7 +98,18 @@ struct Answer {
   absl::string_view body;
 };
 
-Comparison Compare(const Answer& control, const Answer& candidate, const CompiledRules& rules);
+// Turns the JSON text of a value that differs (for kShape: whatever the candidate sent) into what may be kept of it.
+// redact.h has one that keeps secrets.
+using Show = std::function<std::string(absl::string_view)>;
+// As it is.
+std::string ShowValue(absl::string_view text);
+
+Comparison Compare(const Answer& control, const Answer& candidate, const CompiledRules& rules,
+                   const Show& show = ShowValue);
+
+// Whether `text` is JSON that can be compared; kInvalidArgument says what was expected where. Compare asks this of
+// neither side when their bytes are equal.
+absl::Status CheckJson(absl::string_view text);
 
 // Groups divergences: 16 hexadecimal digits over the endpoint and Comparison::patterns.
 std::string Fingerprint(absl::string_view endpoint, const std::vector<std::string>& patterns);

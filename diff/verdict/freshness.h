@@ -5,10 +5,15 @@
 //   delta   the endpoint's freshness bound
 //   look    one reading of both sides: the candidate first, the control after it
 //
-// A Case judges one episode, that is one (key, fill). It is confirmed when the same fill is still served by a look at time t,
-// the control differed from c in an earlier look by t - delta or before, and differs now. The database need not stand still
-// between the two: a key that is written every second is judged like any other. A look whose control may have been read before
-// the fill was loaded proves nothing about the fill and does not count as the earlier one.
+// A Case judges one episode, that is one (key, fill). It is confirmed when the same fill is still served by a look at
+// time t, the control differed from c in an earlier look by t - delta or before, and differs now. The database need not
+// stand still between the two: a key that is written every second is judged like any other. A look whose control may
+// have been read before the fill was loaded proves nothing about the fill, and counts neither as the earlier look nor
+// as the later one.
+//
+// A fill that was replaced is healed if the look that saw it came within twice delta of the first difference that
+// counts (no look can come sooner than delta). Later than that nobody knows whether it was in time: inconclusive.
+// docs/freshness.md has the argument, and what this rule cannot see.
 //
 // Pure: the caller reads both sides, compares, and asks again when told to.
 // Threads: compatible.
@@ -31,13 +36,13 @@ absl::string_view VerdictName(Verdict verdict);
 
 // What one look at both sides saw.
 struct Look {
-  enum class Candidate { kSameFill, kReplaced, kUnknown };  // kUnknown: the cache could not be read
+  enum class Candidate { kSameFill, kReplaced, kUnknown };      // kUnknown: the cache could not be read
   enum class Control { kEqual, kExcused, kDiffers, kUnknown };  // against c; kUnknown: failed or timed out
 
   Candidate candidate = Candidate::kSameFill;
-  absl::Time candidate_at;
+  absl::Time candidate_at;  // When its reading began: the fill was still served then, or later.
   Control control = Control::kUnknown;
-  absl::Time control_at;     // When its answer was here.
+  absl::Time control_at;  // When its answer was here: what it saw is no younger.
   // The control's statement is known to have seen at least what the fill's load saw (by snapshots, or because it began
   // after the fill was first seen).
   bool control_after_fill = false;
@@ -56,23 +61,29 @@ class FreshnessCase {
  public:
   struct Options {
     absl::Duration delta;
-    int max_rounds = 5;              // Looks after the first, before it is inconclusive.
-    absl::Duration retry = absl::Milliseconds(200);  // Between looks that saw nothing.
+    int max_rounds = 5;                              // Looks after the first, before it is inconclusive.
+    absl::Duration retry = absl::Milliseconds(200);  // Between looks that proved nothing.
   };
 
   FreshnessCase(Options options, absl::Time served_at);
 
-  // The first look is the sampled read itself.
+  // The first look is the sampled read itself. Looks come in order of time, until one settles the case.
   Step Add(const Look& look);
 
   const std::vector<Look>& looks() const { return looks_; }
   absl::Time served_at() const { return served_at_; }
 
  private:
+  Step Equal(const Look& look) const;
+  Step Gone(const Look& look) const;
+  Step Again(const Look& look) const;
+
   Options options_;
   absl::Time served_at_;
   std::vector<Look> looks_;
-  std::optional<absl::Time> differed_since_;  // Earliest control_at that counts.
+  bool control_answered_ = false;
+  std::optional<absl::Time> first_difference_;  // Earliest control_at of a difference, whether or not it counts.
+  std::optional<absl::Time> differed_since_;    // Earliest control_at that counts.
 };
 
 }  // namespace shadowline::diff

@@ -1,0 +1,700 @@
+#include "diff/compare/compare.h"
+
+#include <simdjson.h>
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
+#include "absl/hash/hash.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "base/hash.h"
+#include "base/status.h"
+#include "diff/compare/decimal.h"
+#include "diff/compare/instant.h"
+#include "diff/compare/json.h"
+#include "diff/compare/path.h"
+
+namespace shadowline::diff {
+namespace {
+
+constexpr size_t kMaxRules = 256;
+constexpr size_t kMaxToleranceBytes = 64;
+// Items of an unordered array that are alike but for a tolerance, beyond which they are not matched against each other.
+constexpr size_t kMaxAlike = 512;
+// Pairs of such items that are tried and do not match, in one comparison.
+constexpr size_t kMaxMisses = 500'000;
+
+enum class RuleKind { kIgnore, kArrays, kTolerance, kInstants, kNullIsAbsent, kExtensible };
+
+struct Rule {
+  RuleKind kind = RuleKind::kIgnore;
+  std::string label;  // As declared, for people.
+  PathPattern pattern;
+  // kArrays: of neither, the order counts.
+  bool multiset = false;
+  std::string keyed_by;
+  // kTolerance.
+  std::optional<Decimal> absolute;
+  std::optional<Decimal> relative;
+};
+
+// How far a rule's pattern has been matched on the way to a value.
+struct Progress {
+  uint16_t rule;
+  uint16_t at;
+  bool operator==(const Progress&) const = default;
+};
+using Where = absl::InlinedVector<Progress, 4>;
+
+std::string Clip(std::string text) {
+  if (text.size() <= kMaxShownBytes) return text;
+  constexpr absl::string_view kEllipsis = "…";
+  size_t end = kMaxShownBytes - kEllipsis.size();
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  text.resize(end);
+  text.append(kEllipsis.data(), kEllipsis.size());
+  return text;
+}
+
+void AppendPointerSegment(std::string* out, absl::string_view name) {
+  out->push_back('/');
+  for (const char c : name) {
+    if (c == '~') {
+      out->append("~0");
+    } else if (c == '/') {
+      out->append("~1");
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      absl::StrAppend(out, "\\u", absl::Hex(static_cast<int>(c), absl::kZeroPad4));
+    } else {
+      out->push_back(c);
+    }
+  }
+}
+
+// One comparison of two trees: collects differences and excuses into a Comparison.
+class Walker {
+ public:
+  Walker(const std::vector<Rule>& rules, const Show& show, Comparison* result)
+      : rules_(rules), show_(show), result_(result) {}
+
+  void Run(const Json& control, const Json& candidate) {
+    Where where;
+    for (size_t i = 0; i < rules_.size(); ++i) where.push_back({static_cast<uint16_t>(i), 0});
+    Walk(control, candidate, where);
+    result_->patterns.assign(patterns_.begin(), patterns_.end());
+    if (GaveUp()) {
+      *result_ = Comparison();
+      result_->verdict = Comparison::Verdict::kError;
+      result_->error =
+          "comparing takes too many steps; compare unordered arrays as keyed:FIELD, or without a tolerance inside them";
+    } else if (result_->differences_total > 0) {
+      result_->verdict = Comparison::Verdict::kDiffer;
+    } else if (!result_->excuses.empty()) {
+      result_->verdict = Comparison::Verdict::kExcused;
+    }
+  }
+
+  void Report(DifferenceKind kind, const Show& show, absl::string_view control, absl::string_view candidate) {
+    different_ = true;
+    if (quiet_) return;
+    ++result_->differences_total;
+    if (patterns_.size() < kMaxDifferences)
+      patterns_.insert(absl::StrCat(Pointer(/*pattern=*/true), ": ", KindName(kind)));
+    if (result_->differences.size() >= kMaxDifferences) return;
+    result_->differences.push_back({Pointer(/*pattern=*/false), kind, control.empty() ? "" : Clip(show(control)),
+                                    candidate.empty() ? "" : Clip(show(candidate))});
+  }
+
+ private:
+  using Matches = std::vector<std::pair<size_t, size_t>>;  // Indices of items: control's, candidate's.
+
+  // --- Rules on the way down.
+
+  Where Down(const Where& where, const PathStep& step) const {
+    Where down;
+    for (const Progress& progress : where) {
+      const PathPattern& pattern = rules_[progress.rule].pattern;
+      if (pattern.everywhere()) {
+        down.push_back(progress);
+        continue;
+      }
+      if (progress.at == pattern.size()) continue;
+      const auto add = [&](uint16_t at) {
+        const Progress next{progress.rule, at};
+        if (std::find(down.begin(), down.end(), next) == down.end()) down.push_back(next);
+      };
+      if (pattern.Deep(progress.at)) add(progress.at);
+      if (pattern.Matches(progress.at, step)) add(progress.at + 1);
+    }
+    return down;
+  }
+
+  // Calls `use` with the rules of `kind` that point at `where`, in the order they were declared, until it returns true.
+  template <typename Use>
+  bool AnyRule(RuleKind kind, const Where& where, Use use) const {
+    for (const Progress& progress : where) {
+      const Rule& rule = rules_[progress.rule];
+      if (rule.kind != kind || (!rule.pattern.everywhere() && progress.at != rule.pattern.size())) continue;
+      if (use(rule)) return true;
+    }
+    return false;
+  }
+  const Rule* FindRule(RuleKind kind, const Where& where) const {
+    const Rule* found = nullptr;
+    AnyRule(kind, where, [&](const Rule& rule) {
+      found = &rule;
+      return true;
+    });
+    return found;
+  }
+  // A rule that names a place goes before one for everywhere.
+  const Rule* ArrayRule(const Where& where) const {
+    const Rule* found = nullptr;
+    AnyRule(RuleKind::kArrays, where, [&](const Rule& rule) {
+      found = &rule;
+      return !rule.pattern.everywhere();
+    });
+    return found;
+  }
+
+  void Excuse(const Rule& rule) {
+    if (!quiet_) ++result_->excuses[rule.label];
+  }
+
+  // --- Where the walk is.
+
+  std::string Pointer(bool pattern) const {
+    std::string pointer;
+    for (const PathStep& step : path_) {
+      if (step.is_item) {
+        absl::StrAppend(&pointer, "/", pattern ? "*" : absl::StrCat(step.index));
+      } else {
+        AppendPointerSegment(&pointer, step.name);
+      }
+      if (pointer.size() > kMaxShownBytes) break;
+    }
+    return Clip(std::move(pointer));
+  }
+  static PathStep Member(absl::string_view name) { return {name, 0, /*is_item=*/false}; }
+  static PathStep Item(size_t index) { return {"", index, /*is_item=*/true}; }
+
+  // --- Folding: a hash that is the same for values that are the same under the rules of `where` (under none: by
+  // value). The reverse does not hold where a tolerance or an extensible object is inside, which fold to constants.
+
+  uint64_t Fold(const Json& value, const Where& where) {
+    ++steps_;
+    if (FindRule(RuleKind::kIgnore, where) != nullptr) return 1;
+    switch (value.type) {
+      case Json::Type::kNull:
+      case Json::Type::kBoolean:
+        return base::Hash64(value.text);
+      case Json::Type::kNumber: {
+        if (FindRule(RuleKind::kTolerance, where) != nullptr) return 2;
+        const Decimal number = Decimal::Parse(value.text);
+        return absl::HashOf(number.negative, number.digits, number.exponent, number.far_exponent);
+      }
+      case Json::Type::kString: {
+        if (FindRule(RuleKind::kInstants, where) != nullptr) {
+          if (const auto instant = Instant::Parse(value.string)) {
+            return absl::HashOf(instant->seconds, instant->fraction, instant->has_offset, instant->infinite);
+          }
+        }
+        return base::Hash64(value.string, /*seed=*/3);
+      }
+      case Json::Type::kArray: {
+        const Rule* rule = ArrayRule(where);
+        const bool ordered = rule == nullptr || !Unordered(*rule);
+        uint64_t hash = 4;
+        for (size_t i = 0; i < value.size; ++i) {
+          const Where down = Down(where, Item(i));
+          if (FindRule(RuleKind::kIgnore, down) != nullptr) continue;
+          const uint64_t item = Fold(value.children[i], down);
+          hash = ordered ? absl::HashOf(hash, item) : hash + absl::HashOf(item);
+        }
+        return absl::HashOf(hash);
+      }
+      case Json::Type::kObject:
+        break;
+    }
+    if (FindRule(RuleKind::kExtensible, where) != nullptr) return 5;
+    uint64_t hash = 6;
+    for (const Json& member : value.items()) {
+      const Where down = Down(where, Member(member.name));
+      if (FindRule(RuleKind::kIgnore, down) != nullptr) continue;
+      if (member.type == Json::Type::kNull && FindRule(RuleKind::kNullIsAbsent, down) != nullptr) continue;
+      hash = absl::HashOf(hash, member.name, Fold(member, down));
+    }
+    return hash;
+  }
+  uint64_t FoldExactly(const Json& value) { return Fold(value, Where()); }
+
+  bool GaveUp() const { return steps_ > kMaxSteps || misses_ > kMaxMisses; }
+
+  static bool Unordered(const Rule& rule) { return rule.multiset || !rule.keyed_by.empty(); }
+
+  // --- Walking.
+
+  void Walk(const Json& control, const Json& candidate, const Where& where) {
+    if (++steps_; GaveUp() || (quiet_ && different_)) return;
+    if (control.text == candidate.text) return;
+    if (const Rule* rule = FindRule(RuleKind::kIgnore, where)) {
+      if (FoldExactly(control) != FoldExactly(candidate)) Excuse(*rule);
+      return;
+    }
+    if (control.type != candidate.type) return Report(DifferenceKind::kType, control, candidate);
+    switch (control.type) {
+      case Json::Type::kNull:
+        return;
+      case Json::Type::kBoolean:
+        return Report(DifferenceKind::kValue, control, candidate);
+      case Json::Type::kNumber:
+        return WalkNumbers(control, candidate, where);
+      case Json::Type::kString:
+        return WalkStrings(control, candidate, where);
+      case Json::Type::kArray:
+        return WalkArrays(control, candidate, where);
+      case Json::Type::kObject:
+        return WalkObjects(control, candidate, where);
+    }
+  }
+
+  void WalkDown(const Json& control, const Json& candidate, const Where& where, const PathStep& step) {
+    path_.push_back(step);
+    Walk(control, candidate, Down(where, step));
+    path_.pop_back();
+  }
+
+  bool EqualUnderRules(const Json& control, const Json& candidate, const Where& where) {
+    const bool quiet = std::exchange(quiet_, true);
+    const bool different = std::exchange(different_, false);
+    Walk(control, candidate, where);
+    quiet_ = quiet;
+    return !std::exchange(different_, different);
+  }
+
+  void WalkNumbers(const Json& control, const Json& candidate, const Where& where) {
+    const Decimal a = Decimal::Parse(control.text);
+    const Decimal b = Decimal::Parse(candidate.text);
+    if (a == b) return;
+    const bool near = AnyRule(RuleKind::kTolerance, where, [&](const Rule& rule) {
+      if (!(rule.absolute && WithinAbsolute(a, b, *rule.absolute)) &&
+          !(rule.relative && WithinRelative(a, b, *rule.relative))) {
+        return false;
+      }
+      Excuse(rule);
+      return true;
+    });
+    if (!near) Report(DifferenceKind::kValue, control, candidate);
+  }
+
+  void WalkStrings(const Json& control, const Json& candidate, const Where& where) {
+    if (control.string == candidate.string) return;
+    if (const Rule* rule = FindRule(RuleKind::kInstants, where)) {
+      const std::optional<Instant> a = Instant::Parse(control.string);
+      if (a.has_value() && a == Instant::Parse(candidate.string)) return Excuse(*rule);
+    }
+    Report(DifferenceKind::kValue, control, candidate);
+  }
+
+  void WalkObjects(const Json& control, const Json& candidate, const Where& where) {
+    auto a = control.items().begin();
+    auto b = candidate.items().begin();
+    const auto a_end = control.items().end();
+    const auto b_end = candidate.items().end();
+    while (a != a_end || b != b_end) {
+      if (b == b_end || (a != a_end && a->name < b->name)) {
+        Lone(*a, DifferenceKind::kMissing, where);
+        ++a;
+      } else if (a == a_end || b->name < a->name) {
+        Lone(*b, DifferenceKind::kExtra, where);
+        ++b;
+      } else {
+        WalkDown(*a, *b, where, Member(a->name));
+        ++a;
+        ++b;
+      }
+    }
+  }
+
+  // A member that only one side has.
+  void Lone(const Json& member, DifferenceKind kind, const Where& where) {
+    ++steps_;
+    const PathStep step = Member(member.name);
+    const Where down = Down(where, step);
+    if (const Rule* rule = FindRule(RuleKind::kIgnore, down)) return Excuse(*rule);
+    if (member.type == Json::Type::kNull) {
+      if (const Rule* rule = FindRule(RuleKind::kNullIsAbsent, down)) return Excuse(*rule);
+    }
+    if (kind == DifferenceKind::kExtra) {
+      if (const Rule* rule = FindRule(RuleKind::kExtensible, where)) return Excuse(*rule);
+    }
+    ReportLone(member, kind, step);
+  }
+
+  void WalkArrays(const Json& control, const Json& candidate, const Where& where) {
+    const Rule* rule = ArrayRule(where);
+    if (rule != nullptr && rule->multiset) return WalkMultisets(control, candidate, where, *rule);
+    if (rule != nullptr && !rule->keyed_by.empty() && WalkKeyed(control, candidate, where, *rule)) return;
+    WalkLists(control, candidate, where);
+  }
+
+  // Item by item. That a list is reordered, or that something was put in or taken out, is said as such.
+  void WalkLists(const Json& control, const Json& candidate, const Where& where) {
+    const size_t overlap = std::min(control.size, candidate.size);
+    if (quiet_) {
+      if (AnyCounts(control, overlap, control.size, where) || AnyCounts(candidate, overlap, candidate.size, where)) {
+        return Report(DifferenceKind::kLength, control, candidate);
+      }
+      for (size_t i = 0; i < overlap; ++i) WalkDown(control.children[i], candidate.children[i], where, Item(i));
+      return;
+    }
+    std::vector<uint64_t> a = FoldItems(control);
+    std::vector<uint64_t> b = FoldItems(candidate);
+    if (a.size() == b.size()) {
+      if (a != b && SortedEqual(a, b)) {
+        if (!EqualUnderRules(control, candidate, where)) return Report(DifferenceKind::kOrder, control, candidate);
+      }
+      for (size_t i = 0; i < overlap; ++i) WalkDown(control.children[i], candidate.children[i], where, Item(i));
+      return;
+    }
+    const size_t prefix = std::mismatch(a.begin(), a.begin() + overlap, b.begin()).first - a.begin();
+    size_t suffix = 0;
+    while (suffix < overlap - prefix && a[a.size() - 1 - suffix] == b[b.size() - 1 - suffix]) ++suffix;
+    if (AnyCounts(control, overlap - suffix, a.size() - suffix, where) ||
+        AnyCounts(candidate, overlap - suffix, b.size() - suffix, where)) {
+      Report(DifferenceKind::kLength, control, candidate);
+    }
+    for (size_t i = prefix; i < overlap - suffix; ++i) {
+      WalkDown(control.children[i], candidate.children[i], where, Item(i));
+    }
+    for (size_t i = overlap - suffix; i < a.size() - suffix; ++i) LoneItem(control, i, DifferenceKind::kMissing, where);
+    for (size_t i = overlap - suffix; i < b.size() - suffix; ++i) LoneItem(candidate, i, DifferenceKind::kExtra, where);
+  }
+
+  // Whether an item from `first` to before `last` is not ignored.
+  bool AnyCounts(const Json& array, size_t first, size_t last, const Where& where) const {
+    for (size_t i = first; i < last; ++i) {
+      if (FindRule(RuleKind::kIgnore, Down(where, Item(i))) == nullptr) return true;
+    }
+    return false;
+  }
+
+  std::vector<uint64_t> FoldItems(const Json& array) {
+    std::vector<uint64_t> folds;
+    folds.reserve(array.size);
+    for (const Json& item : array.items()) folds.push_back(FoldExactly(item));
+    return folds;
+  }
+  static bool SortedEqual(std::vector<uint64_t> a, std::vector<uint64_t> b) {
+    std::sort(a.begin(), a.end());
+    std::sort(b.begin(), b.end());
+    return a == b;
+  }
+
+  void LoneItem(const Json& array, size_t index, DifferenceKind kind, const Where& where) {
+    ++steps_;
+    const PathStep step = Item(index);
+    if (const Rule* rule = FindRule(RuleKind::kIgnore, Down(where, step))) return Excuse(*rule);
+    ReportLone(array.children[index], kind, step);
+  }
+
+  // Each item of one side against the one item of the other that it equals. Which could equal is known by folding;
+  // where tolerances leave a choice, the largest matching is found, so that no choice can make up a difference.
+  void WalkMultisets(const Json& control, const Json& candidate, const Where& where, const Rule& rule) {
+    struct Bucket {
+      std::vector<size_t> control;
+      std::vector<size_t> candidate;
+    };
+    absl::flat_hash_map<uint64_t, Bucket> buckets;
+    std::vector<uint64_t> order;  // Of the control's items, so that the output does not depend on the hash.
+    for (size_t i = 0; i < control.size; ++i) {
+      order.push_back(Fold(control.children[i], Down(where, Item(i))));
+      buckets[order.back()].control.push_back(i);
+    }
+    for (size_t i = 0; i < candidate.size; ++i) {
+      order.push_back(Fold(candidate.children[i], Down(where, Item(i))));
+      buckets[order.back()].candidate.push_back(i);
+    }
+    Matches matches;
+    std::vector<size_t> missing, extra;
+    for (const uint64_t fold : order) {
+      Bucket bucket = std::exchange(buckets[fold], {});
+      Match(control, candidate, where, &bucket.control, &bucket.candidate, &matches);
+      missing.insert(missing.end(), bucket.control.begin(), bucket.control.end());
+      extra.insert(extra.end(), bucket.candidate.begin(), bucket.candidate.end());
+    }
+    std::sort(missing.begin(), missing.end());
+    std::sort(extra.begin(), extra.end());
+    // One item that changed is easier to read as a change than as a loss and a gain.
+    if (missing.size() == 1 && extra.size() == 1) {
+      matches.emplace_back(missing[0], extra[0]);
+      missing.clear();
+      extra.clear();
+    }
+    WalkMatches(control, candidate, where, rule, std::move(matches));
+    for (const size_t i : missing) LoneItem(control, i, DifferenceKind::kMissing, where);
+    for (const size_t i : extra) LoneItem(candidate, i, DifferenceKind::kExtra, where);
+  }
+
+  // Moves as many pairs of equal items as possible from `left` and `right` to `matches` (Kuhn's augmenting paths).
+  void Match(const Json& control, const Json& candidate, const Where& where, std::vector<size_t>* left,
+             std::vector<size_t>* right, Matches* matches) {
+    if (left->empty() || right->empty()) return;
+    const auto equal = [&](size_t i, size_t j) {
+      const Json& item = control.children[(*left)[i]];
+      const bool same = EqualUnderRules(item, candidate.children[(*right)[j]], Down(where, Item((*left)[i])));
+      if (!same) ++misses_;
+      return same;
+    };
+    constexpr size_t kNone = static_cast<size_t>(-1);
+    std::vector<size_t> partner(right->size(), kNone);  // Of each on the right.
+    std::vector<bool> matched(left->size());
+    std::vector<size_t> open;  // On the right, the next one last.
+    for (size_t j = right->size(); j-- > 0;) open.push_back(j);
+    for (size_t i = 0; i < left->size() && !open.empty() && !GaveUp(); ++i) {
+      for (size_t k = open.size(); k-- > 0 && !GaveUp();) {
+        if (!equal(i, open[k])) continue;
+        partner[open[k]] = i;
+        matched[i] = true;
+        open.erase(open.begin() + k);
+        break;
+      }
+    }
+    if (!open.empty() && std::find(matched.begin(), matched.end(), false) != matched.end()) {
+      if (left->size() > kMaxAlike || right->size() > kMaxAlike) misses_ = kMaxMisses + 1;
+      std::vector<bool> tried;
+      const std::function<bool(size_t)> augment = [&](size_t i) {
+        for (size_t j = 0; j < right->size() && !GaveUp(); ++j) {
+          if (tried[j] || !equal(i, j)) continue;
+          tried[j] = true;
+          if (partner[j] != kNone && !augment(partner[j])) continue;
+          partner[j] = i;
+          matched[i] = true;
+          return true;
+        }
+        return false;
+      };
+      for (size_t i = 0; i < left->size(); ++i) {
+        tried.assign(right->size(), false);
+        if (!matched[i]) augment(i);
+      }
+    }
+    std::vector<size_t> left_over, right_over;
+    for (size_t i = 0; i < left->size(); ++i) {
+      if (!matched[i]) left_over.push_back((*left)[i]);
+    }
+    for (size_t j = 0; j < right->size(); ++j) {
+      if (partner[j] == kNone) {
+        right_over.push_back((*right)[j]);
+      } else {
+        matches->emplace_back((*left)[partner[j]], (*right)[j]);
+      }
+    }
+    *left = std::move(left_over);
+    *right = std::move(right_over);
+  }
+
+  // False: not every item of both sides is an object with a scalar of its own under that name.
+  bool WalkKeyed(const Json& control, const Json& candidate, const Where& where, const Rule& rule) {
+    absl::flat_hash_map<uint64_t, size_t> keys, candidate_keys;
+    if (!KeysOf(control, rule.keyed_by, &keys) || !KeysOf(candidate, rule.keyed_by, &candidate_keys)) return false;
+    Matches matches;
+    std::vector<bool> met(candidate.size);
+    for (size_t i = 0; i < control.size; ++i) {
+      const auto found = candidate_keys.find(FoldExactly(*control.children[i].Find(rule.keyed_by)));
+      if (found == candidate_keys.end()) {
+        LoneItem(control, i, DifferenceKind::kMissing, where);
+      } else {
+        matches.emplace_back(i, found->second);
+        met[found->second] = true;
+      }
+    }
+    WalkMatches(control, candidate, where, rule, std::move(matches));
+    for (size_t i = 0; i < candidate.size; ++i) {
+      if (!met[i]) LoneItem(candidate, i, DifferenceKind::kExtra, where);
+    }
+    return true;
+  }
+
+  bool KeysOf(const Json& array, absl::string_view field, absl::flat_hash_map<uint64_t, size_t>* keys) {
+    for (size_t i = 0; i < array.size; ++i) {
+      const Json* key = array.children[i].type == Json::Type::kObject ? array.children[i].Find(field) : nullptr;
+      if (key == nullptr || key->type == Json::Type::kArray || key->type == Json::Type::kObject) return false;
+      if (!keys->emplace(FoldExactly(*key), i).second) return false;
+    }
+    return true;
+  }
+
+  void WalkMatches(const Json& control, const Json& candidate, const Where& where, const Rule& rule, Matches matches) {
+    std::sort(matches.begin(), matches.end());
+    if (!std::is_sorted(matches.begin(), matches.end(),
+                        [](const auto& a, const auto& b) { return a.second < b.second; })) {
+      Excuse(rule);
+    }
+    for (const auto& [i, j] : matches) WalkDown(control.children[i], candidate.children[j], where, Item(i));
+  }
+
+  void Report(DifferenceKind kind, const Json& control, const Json& candidate) {
+    Report(kind, show_, control.text, candidate.text);
+  }
+  void ReportLone(const Json& value, DifferenceKind kind, const PathStep& step) {
+    path_.push_back(step);
+    const bool missing = kind == DifferenceKind::kMissing;
+    Report(kind, show_, missing ? value.text : "", missing ? "" : value.text);
+    path_.pop_back();
+  }
+
+  const std::vector<Rule>& rules_;
+  const Show& show_;
+  Comparison* const result_;
+  std::vector<PathStep> path_;
+  std::set<std::string> patterns_;
+  uint64_t steps_ = 0;
+  size_t misses_ = 0;
+  bool quiet_ = false;  // Only whether they differ is asked: nothing is collected, the first difference ends it.
+  bool different_ = false;
+};
+
+absl::StatusOr<std::optional<Decimal>> ParseTolerance(const std::string& text, absl::string_view rule) {
+  if (text.empty()) return std::nullopt;
+  const auto parsed = JsonDocument::Parse(text);
+  if (!parsed.ok() || (*parsed)->root().type != Json::Type::kNumber || text.size() > kMaxToleranceBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(rule, ": expected a decimal of at most ", kMaxToleranceBytes, " characters, not \"", text, "\""));
+  }
+  Decimal decimal = Decimal::Parse((*parsed)->root().text);
+  if (decimal.negative || !decimal.far_exponent.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(rule, ": expected zero or more, not \"", text, "\""));
+  }
+  return decimal;
+}
+
+}  // namespace
+
+struct CompiledRules::Impl {
+  std::vector<Rule> rules;
+};
+
+CompiledRules::CompiledRules() : impl_(std::make_shared<Impl>()) {}
+
+absl::StatusOr<CompiledRules> CompiledRules::Compile(const Rules& rules) {
+  auto impl = std::make_shared<Impl>();
+  const auto add = [&](RuleKind kind, absl::string_view name, const std::string& path) -> absl::StatusOr<Rule*> {
+    absl::StatusOr<PathPattern> pattern = PathPattern::Parse(path);
+    if (!pattern.ok()) return base::Annotate(pattern.status(), name);
+    if (impl->rules.size() >= kMaxRules) {
+      return absl::InvalidArgumentError(absl::StrCat("expected at most ", kMaxRules, " rules"));
+    }
+    Rule& rule = impl->rules.emplace_back();
+    rule.kind = kind;
+    rule.label = absl::StrCat(name, " ", path);
+    rule.pattern = *std::move(pattern);
+    return &rule;
+  };
+  for (const std::string& path : rules.ignore) RETURN_IF_ERROR(add(RuleKind::kIgnore, "ignore", path).status());
+  for (const auto& [path, mode] : rules.arrays) {
+    ASSIGN_OR_RETURN(Rule * rule, add(RuleKind::kArrays, "arrays", path));
+    absl::string_view field = mode;
+    if (mode == "multiset") {
+      rule->multiset = true;
+    } else if (absl::ConsumePrefix(&field, "keyed:") && !field.empty()) {
+      rule->keyed_by = std::string(field);
+    } else if (mode != "list") {
+      return absl::InvalidArgumentError(
+          absl::StrCat(rule->label, ": expected list, multiset or keyed:FIELD, not \"", mode, "\""));
+    }
+    absl::StrAppend(&rule->label, " ", mode);
+  }
+  for (const Rules::Tolerance& tolerance : rules.tolerance) {
+    ASSIGN_OR_RETURN(Rule * rule, add(RuleKind::kTolerance, "tolerance", tolerance.path));
+    ASSIGN_OR_RETURN(rule->absolute, ParseTolerance(tolerance.absolute, absl::StrCat(rule->label, " absolute")));
+    ASSIGN_OR_RETURN(rule->relative, ParseTolerance(tolerance.relative, absl::StrCat(rule->label, " relative")));
+    if (!rule->absolute && !rule->relative) {
+      return absl::InvalidArgumentError(absl::StrCat(rule->label, ": expected an absolute or a relative tolerance"));
+    }
+  }
+  for (const std::string& path : rules.instants) RETURN_IF_ERROR(add(RuleKind::kInstants, "instants", path).status());
+  for (const std::string& path : rules.null_is_absent) {
+    RETURN_IF_ERROR(add(RuleKind::kNullIsAbsent, "null_is_absent", path).status());
+  }
+  for (const std::string& path : rules.extensible) {
+    RETURN_IF_ERROR(add(RuleKind::kExtensible, "extensible", path).status());
+  }
+  CompiledRules compiled;
+  compiled.impl_ = std::move(impl);
+  return compiled;
+}
+
+absl::string_view KindName(DifferenceKind kind) {
+  switch (kind) {
+    case DifferenceKind::kMissing:
+      return "missing";
+    case DifferenceKind::kExtra:
+      return "extra";
+    case DifferenceKind::kType:
+      return "type";
+    case DifferenceKind::kValue:
+      return "value";
+    case DifferenceKind::kOrder:
+      return "order";
+    case DifferenceKind::kLength:
+      return "length";
+    case DifferenceKind::kShape:
+      return "shape";
+  }
+  return "unknown";
+}
+
+std::string ShowValue(absl::string_view text) {
+  std::string shown = Clip(std::string(text));
+  // What is no JSON can be anything; what is kept of it is text.
+  const bool is_text = simdjson::validate_utf8(shown);
+  for (char& c : shown) {
+    if (c == '\0' || (!is_text && static_cast<unsigned char>(c) >= 0x80)) c = '?';
+  }
+  return shown;
+}
+
+Comparison Compare(const Answer& control, const Answer& candidate, const CompiledRules& rules, const Show& show) {
+  Comparison result;
+  if (control.found == candidate.found && (!control.found || control.body == candidate.body)) return result;
+  Walker walker(rules.impl().rules, show, &result);
+  const auto differ = [&](DifferenceKind kind) {
+    result.verdict = Comparison::Verdict::kDiffer;
+    result.differences_total = 1;
+    result.patterns = {absl::StrCat(": ", KindName(kind))};
+    result.differences.push_back(
+        {"", kind, control.found ? Clip(show(control.body)) : "", candidate.found ? Clip(show(candidate.body)) : ""});
+    return result;
+  };
+  if (!control.found) return differ(DifferenceKind::kExtra);
+  const auto control_document = JsonDocument::Parse(control.body);
+  if (!control_document.ok()) {
+    result.verdict = Comparison::Verdict::kError;
+    result.error = absl::StrCat("the control is not JSON: ", control_document.status().message());
+    return result;
+  }
+  if (!candidate.found) return differ(DifferenceKind::kMissing);
+  const auto candidate_document = JsonDocument::Parse(candidate.body);
+  if (!candidate_document.ok()) {
+    result.error = absl::StrCat("the candidate is not JSON: ", candidate_document.status().message());
+    return differ(DifferenceKind::kShape);
+  }
+  walker.Run((*control_document)->root(), (*candidate_document)->root());
+  return result;
+}
+
+absl::Status CheckJson(absl::string_view text) { return JsonDocument::Parse(text).status(); }
+
+std::string Fingerprint(absl::string_view endpoint, const std::vector<std::string>& patterns) {
+  std::string identity(endpoint);
+  for (const std::string& pattern : patterns) absl::StrAppend(&identity, absl::string_view("\0", 1), pattern);
+  return absl::StrCat(absl::Hex(base::Hash64(identity), absl::kZeroPad16));
+}
+
+}  // namespace shadowline::diff

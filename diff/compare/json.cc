@@ -1,0 +1,295 @@
+#include "diff/compare/json.h"
+
+#include <simdjson.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+
+namespace shadowline::diff {
+namespace {
+
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+
+void AppendUtf8(std::string* out, uint32_t code) {
+  if (code < 0x80) {
+    out->push_back(static_cast<char>(code));
+    return;
+  }
+  if (code < 0x800) {
+    out->push_back(static_cast<char>(0xc0 | code >> 6));
+  } else if (code < 0x10000) {
+    out->push_back(static_cast<char>(0xe0 | code >> 12));
+    out->push_back(static_cast<char>(0x80 | (code >> 6 & 0x3f)));
+  } else {
+    out->push_back(static_cast<char>(0xf0 | code >> 18));
+    out->push_back(static_cast<char>(0x80 | (code >> 12 & 0x3f)));
+    out->push_back(static_cast<char>(0x80 | (code >> 6 & 0x3f)));
+  }
+  out->push_back(static_cast<char>(0x80 | (code & 0x3f)));
+}
+
+class Parser {
+ public:
+  Parser(absl::string_view text, std::pmr::memory_resource* memory)
+      : begin_(text.data()), at_(begin_), end_(begin_ + text.size()), memory_(memory) {}
+
+  absl::Status ParseAll(Json* root) {
+    RETURN_IF_ERROR(ParseValue(root, 0));
+    SkipSpace();
+    if (at_ != end_) return Error("nothing after the value");
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status Error(absl::string_view expected) const {
+    return absl::InvalidArgumentError(absl::StrCat("at byte ", at_ - begin_, ": expected ", expected));
+  }
+
+  void SkipSpace() {
+    while (at_ != end_ && (*at_ == ' ' || *at_ == '\n' || *at_ == '\r' || *at_ == '\t')) ++at_;
+  }
+
+  bool Take(char c) {
+    if (at_ == end_ || *at_ != c) return false;
+    ++at_;
+    return true;
+  }
+
+  absl::Status ParseValue(Json* value, int depth) {
+    SkipSpace();
+    if (at_ == end_) return Error("a value");
+    const char* start = at_;
+    switch (*at_) {
+      case '{':
+        RETURN_IF_ERROR(ParseObject(value, depth));
+        break;
+      case '[':
+        RETURN_IF_ERROR(ParseArray(value, depth));
+        break;
+      case '"':
+        value->type = Json::Type::kString;
+        RETURN_IF_ERROR(ParseString(&value->string));
+        break;
+      case 't':
+        RETURN_IF_ERROR(ParseWord("true", Json::Type::kBoolean, value));
+        break;
+      case 'f':
+        RETURN_IF_ERROR(ParseWord("false", Json::Type::kBoolean, value));
+        break;
+      case 'n':
+        RETURN_IF_ERROR(ParseWord("null", Json::Type::kNull, value));
+        break;
+      default:
+        value->type = Json::Type::kNumber;
+        RETURN_IF_ERROR(ParseNumber());
+    }
+    value->text = absl::string_view(start, at_ - start);
+    return absl::OkStatus();
+  }
+
+  absl::Status ParseWord(absl::string_view word, Json::Type type, Json* value) {
+    if (static_cast<size_t>(end_ - at_) < word.size() || std::memcmp(at_, word.data(), word.size()) != 0) {
+      return Error(word);
+    }
+    at_ += word.size();
+    value->type = type;
+    return absl::OkStatus();
+  }
+
+  absl::Status ParseDigits() {
+    if (at_ == end_ || !IsDigit(*at_)) return Error("a digit");
+    while (at_ != end_ && IsDigit(*at_)) ++at_;
+    return absl::OkStatus();
+  }
+
+  absl::Status ParseNumber() {
+    if (*at_ != '-' && !IsDigit(*at_)) return Error("a value");
+    Take('-');
+    if (!Take('0')) RETURN_IF_ERROR(ParseDigits());
+    if (Take('.')) RETURN_IF_ERROR(ParseDigits());
+    if (Take('e') || Take('E')) {
+      if (!Take('+')) Take('-');
+      RETURN_IF_ERROR(ParseDigits());
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ParseHex(uint32_t* code) {
+    *code = 0;
+    for (int i = 0; i < 4; ++i, ++at_) {
+      if (at_ == end_ || !std::isxdigit(static_cast<unsigned char>(*at_))) return Error("four hexadecimal digits");
+      const char c = *at_;
+      *code = *code << 4 | static_cast<uint32_t>(IsDigit(c) ? c - '0' : (c | 0x20) - 'a' + 10);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ParseEscape() {
+    if (at_ == end_) return Error("an escape");
+    static constexpr absl::string_view kLetters = "\"\\/bfnrt";
+    static constexpr absl::string_view kMeanings = "\"\\/\b\f\n\r\t";
+    if (const size_t found = kLetters.find(*at_); found != absl::string_view::npos) {
+      ++at_;
+      unescaped_.push_back(kMeanings[found]);
+      return absl::OkStatus();
+    }
+    if (!Take('u')) return Error("an escape");
+    uint32_t code = 0;
+    RETURN_IF_ERROR(ParseHex(&code));
+    if (code >= 0xd800 && code < 0xe000) {
+      uint32_t low = 0;
+      if (code >= 0xdc00 || !Take('\\') || !Take('u')) return Error("a surrogate pair, not a lone surrogate");
+      RETURN_IF_ERROR(ParseHex(&low));
+      if (low < 0xdc00 || low >= 0xe000) return Error("a surrogate pair, not a lone surrogate");
+      code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+    }
+    AppendUtf8(&unescaped_, code);
+    return absl::OkStatus();
+  }
+
+  // Most strings have no escapes and stay where they are.
+  absl::Status ParseString(absl::string_view* string) {
+    if (!Take('"')) return Error("a string");
+    const char* start = at_;
+    bool escaped = false;
+    while (true) {
+      const char* run = at_;
+      while (at_ != end_ && *at_ != '"' && *at_ != '\\' && static_cast<unsigned char>(*at_) >= 0x20) ++at_;
+      if (at_ == end_ || static_cast<unsigned char>(*at_) < 0x20) return Error("the end of a string");
+      if (*at_ == '"' && !escaped) {
+        *string = absl::string_view(start, at_ - start);
+        break;
+      }
+      if (!escaped) {
+        escaped = true;
+        unescaped_.clear();
+      }
+      unescaped_.append(run, at_ - run);
+      if (*at_ == '"') {
+        *string = Keep(unescaped_);
+        break;
+      }
+      ++at_;
+      RETURN_IF_ERROR(ParseEscape());
+    }
+    ++at_;
+    return absl::OkStatus();
+  }
+
+  absl::Status ParseArray(Json* value, int depth) {
+    if (depth >= kMaxJsonDepth) return Error(absl::StrCat("at most ", kMaxJsonDepth, " levels"));
+    ++at_;
+    value->type = Json::Type::kArray;
+    const size_t first = pending_.size();
+    SkipSpace();
+    if (Take(']')) return absl::OkStatus();
+    do {
+      Json item;
+      RETURN_IF_ERROR(ParseValue(&item, depth + 1));
+      pending_.push_back(item);
+      SkipSpace();
+    } while (Take(','));
+    if (!Take(']')) return Error("',' or ']'");
+    KeepChildren(first, value);
+    return absl::OkStatus();
+  }
+
+  absl::Status ParseObject(Json* value, int depth) {
+    if (depth >= kMaxJsonDepth) return Error(absl::StrCat("at most ", kMaxJsonDepth, " levels"));
+    ++at_;
+    value->type = Json::Type::kObject;
+    const size_t first = pending_.size();
+    SkipSpace();
+    if (Take('}')) return absl::OkStatus();
+    do {
+      Json member;
+      SkipSpace();
+      RETURN_IF_ERROR(ParseString(&member.name));
+      SkipSpace();
+      if (!Take(':')) return Error("':'");
+      RETURN_IF_ERROR(ParseValue(&member, depth + 1));
+      pending_.push_back(member);
+      SkipSpace();
+    } while (Take(','));
+    if (!Take('}')) return Error("',' or '}'");
+    const auto by_name = [](const Json& a, const Json& b) { return a.name < b.name; };
+    if (!std::is_sorted(pending_.begin() + first, pending_.end(), by_name)) {
+      std::sort(pending_.begin() + first, pending_.end(), by_name);
+    }
+    const auto twice = std::adjacent_find(pending_.begin() + first, pending_.end(),
+                                          [](const Json& a, const Json& b) { return a.name == b.name; });
+    if (twice != pending_.end()) return Error("each member of the object that ends here once, not a duplicate");
+    KeepChildren(first, value);
+    return absl::OkStatus();
+  }
+
+  // Moves what was parsed since `first` to its place.
+  void KeepChildren(size_t first, Json* value) {
+    const size_t size = pending_.size() - first;
+    auto* children = static_cast<Json*>(memory_->allocate(size * sizeof(Json), alignof(Json)));
+    std::uninitialized_copy(pending_.begin() + first, pending_.end(), children);
+    pending_.resize(first);
+    value->children = children;
+    value->size = static_cast<uint32_t>(size);
+  }
+
+  absl::string_view Keep(absl::string_view text) {
+    auto* copy = static_cast<char*>(memory_->allocate(std::max<size_t>(text.size(), 1), 1));
+    std::copy(text.begin(), text.end(), copy);
+    return absl::string_view(copy, text.size());
+  }
+
+  const char* const begin_;
+  const char* at_;
+  const char* const end_;
+  std::pmr::memory_resource* const memory_;
+  std::vector<Json> pending_;  // Children of the containers that are open.
+  std::string unescaped_;
+};
+
+}  // namespace
+
+const Json* Json::Find(absl::string_view member) const {
+  const auto found = std::lower_bound(items().begin(), items().end(), member,
+                                      [](const Json& a, absl::string_view b) { return a.name < b; });
+  return found != items().end() && found->name == member ? &*found : nullptr;
+}
+
+absl::StatusOr<std::unique_ptr<const JsonDocument>> JsonDocument::Parse(absl::string_view text) {
+  if (text.size() > kMaxJsonBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("expected at most ", kMaxJsonBytes, " bytes, not ", text.size()));
+  }
+  if (!simdjson::validate_utf8(text.data(), text.size())) return absl::InvalidArgumentError("expected valid UTF-8");
+  std::unique_ptr<JsonDocument> document(new JsonDocument());
+  RETURN_IF_ERROR(Parser(text, &document->memory_).ParseAll(&document->root_));
+  return document;
+}
+
+void AppendQuoted(std::string* out, absl::string_view text) {
+  out->push_back('"');
+  for (const char c : text) {
+    switch (c) {
+      case '"':
+      case '\\':
+        out->push_back('\\');
+        out->push_back(c);
+        break;
+      case '\n':
+        out->append("\\n");
+        break;
+      default:
+        if (static_cast<unsigned char>(c) < 0x20) {
+          absl::StrAppend(out, "\\u", absl::Hex(static_cast<int>(c), absl::kZeroPad4));
+        } else {
+          out->push_back(c);
+        }
+    }
+  }
+  out->push_back('"');
+}
+
+}  // namespace shadowline::diff
