@@ -1,0 +1,212 @@
+#include "console/cli/divergence_view.h"
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+
+namespace shadowline::console {
+namespace {
+
+std::string EndpointOf(const v1::Divergence& divergence) {
+  return absl::StrCat(divergence.family(), "/", divergence.endpoint());
+}
+
+// When the database was first seen to hold something else than the fill.
+std::optional<int64_t> FirstDifference(const v1::Proof& proof) {
+  for (const v1::Observation& observation : proof.observations()) {
+    if (observation.differed()) return observation.control_at_us();
+  }
+  return std::nullopt;
+}
+
+std::string Offset(int64_t at_us, int64_t origin_us) {
+  const double seconds = static_cast<double>(at_us - origin_us) / 1e6;
+  return absl::StrFormat("%+.3f s", seconds);
+}
+
+std::vector<std::string> NextSteps(const v1::Divergence& divergence) {
+  std::vector<std::string> tags;
+  for (const v1::TagHistory& tag : divergence.proof().tags()) tags.push_back(tag.tag());
+  const std::string named =
+      tags.empty() ? "the tags of this endpoint" : absl::StrCat("'", absl::StrJoin(tags, "' or '"), "'");
+  std::vector<std::string> steps;
+  if (divergence.cause() == "missed_invalidation") {
+    steps.push_back(
+        absl::StrCat("find what writes the data above, and let it call Invalidate with ", named, " after its commit"));
+  } else if (divergence.cause() == "fill_race") {
+    steps.push_back("let writers call Invalidate after the commit, never before it: this value was loaded in between");
+  } else if (divergence.cause() == "negative_stale") {
+    steps.push_back(
+        absl::StrCat("let the writer that creates the row call Invalidate with ", named, ", or shorten negative_ttl"));
+  } else {
+    steps.push_back(
+        "compare the times above with what was written then; `shadowline report` shows whether it is one key or many");
+  }
+  steps.push_back(
+      absl::StrCat("the same elsewhere: shadowline divergences list --each --group ", divergence.fingerprint()));
+  steps.push_back(absl::StrCat("once it is mended: shadowline rollout resume ", divergence.family()));
+  return steps;
+}
+
+}  // namespace
+
+std::string CauseWords(const std::string& cause) {
+  return cause.empty() ? "unknown" : absl::StrReplaceAll(cause, {{"_", " "}});
+}
+
+std::string GroupTable(const google::protobuf::RepeatedPtrField<v1::DivergenceGroup>& groups, const Style& style) {
+  if (groups.empty()) return "No divergences.\n";
+  Table table({{"GROUP"},
+               {"ENDPOINT"},
+               {"CAUSE"},
+               {"FOUND", Align::kRight},
+               {"TENANTS", Align::kRight},
+               {"KEYS", Align::kRight},
+               {"READS", Align::kRight},
+               {"FIRST"},
+               {"LAST"},
+               {"NEWEST"},
+               {"DIFFERS AT"}});
+  for (const v1::DivergenceGroup& group : groups) {
+    table.AddRow({group.fingerprint(), absl::StrCat(group.family(), "/", group.endpoint()),
+                  Cell(CauseWords(group.cause()), Color::kRed), Count(group.divergences()), Count(group.tenants()),
+                  Count(group.keys()), Count(group.reads_affected()), When(group.first_at_us(), style),
+                  When(group.last_at_us(), style), group.example_id(), absl::StrJoin(group.patterns(), ", ")});
+  }
+  return table.Render(style);
+}
+
+std::string DivergenceTable(const v1::ListDivergencesResponse& divergences, const Style& style) {
+  if (divergences.divergences().empty()) return "No divergences.\n";
+  Table table({{"ID"},
+               {"TENANT"},
+               {"ENDPOINT"},
+               {"CAUSE"},
+               {"DIFFERS", Align::kRight},
+               {"READS", Align::kRight},
+               {"SERVED BY"},
+               {"CONFIRMED"},
+               {"GROUP"}});
+  for (const v1::Divergence& divergence : divergences.divergences()) {
+    table.AddRow({divergence.id(), divergence.tenant(), EndpointOf(divergence),
+                  Cell(CauseWords(divergence.cause()), Color::kRed), Count(divergence.differences_total()),
+                  Count(divergence.reads_affected()),
+                  divergence.after_cutover() ? Cell("cache", Color::kRed) : Cell("database"),
+                  When(divergence.confirmed_at_us(), style), divergence.fingerprint()});
+  }
+  return table.Render(style);
+}
+
+std::string DivergenceStory(const v1::Divergence& divergence, const Style& style) {
+  const v1::Proof& proof = divergence.proof();
+  std::string text;
+  const auto line = [&](absl::string_view content = "") { absl::StrAppend(&text, Cut(content, style), "\n"); };
+  const auto field = [&](absl::string_view name, absl::string_view value) {
+    line(absl::StrCat(Paint(name, Color::kBold, style), std::string(12 - name.size(), ' '), value));
+  };
+  const auto table = [&](const Table& rows) {
+    Style inner = style;
+    if (inner.width > 2) inner.width -= 2;
+    for (const std::string& row : rows.Lines(inner)) line(absl::StrCat("  ", row));
+  };
+
+  line(absl::StrCat(Paint(absl::StrCat("divergence ", Printable(divergence.id())), Color::kRed, style), "  ",
+                    Printable(EndpointOf(divergence)), "  tenant ", Printable(divergence.tenant()), "  confirmed ",
+                    When(divergence.confirmed_at_us(), style)));
+  line();
+
+  field("differs", absl::StrCat(Plural(divergence.differences_total(), "difference"), ", group ",
+                                Printable(divergence.fingerprint())));
+  if (!divergence.differences().empty()) {
+    Table rows({{"WHERE"}, {"KIND"}, {"DATABASE"}, {"CACHE"}});
+    for (const v1::Difference& difference : divergence.differences()) {
+      rows.AddRow({difference.pointer().empty() ? "(whole answer)" : difference.pointer(), difference.kind(),
+                   difference.control().empty() ? "-" : difference.control(),
+                   Cell(difference.candidate().empty() ? "-" : difference.candidate(), Color::kRed)});
+    }
+    table(rows);
+    if (divergence.differences_total() > static_cast<uint64_t>(divergence.differences_size())) {
+      line(absl::StrCat("  and ", Count(divergence.differences_total() - divergence.differences_size()), " more"));
+    }
+  }
+  line();
+
+  field("key", Printable(divergence.key()));
+  field("fill", absl::StrCat(Printable(divergence.fill()), ", loaded ", When(proof.filled_at_us(), style)));
+  const std::optional<int64_t> since = FirstDifference(proof);
+  if (since.has_value()) field("wrong since", absl::StrCat(When(*since, style), " at the latest"));
+  field("served by", divergence.after_cutover() ? "the cache: callers got the wrong answer"
+                                                : "the database: no caller got the wrong answer");
+  field("reads", absl::StrCat(Plural(divergence.reads_affected(), "read"),
+                              divergence.after_cutover() ? " answered with it" : " would have been answered with it"));
+  line();
+
+  // The tags are the heart of it: an invalidation between fill and proof would have replaced the value.
+  field("tags", proof.tags().empty() ? "none are known" : "as invalidated through the replica that found it");
+  bool between = false;
+  if (!proof.tags().empty()) {
+    Table rows({{"TAG"}, {"LAST INVALIDATED"}, {"THAT IS"}});
+    for (const v1::TagHistory& tag : proof.tags()) {
+      const int64_t at = tag.last_invalidated_at_us();
+      const bool after_fill = at > proof.filled_at_us();
+      between |= after_fill;
+      rows.AddRow({tag.tag(), at == 0 ? "never" : When(at, style),
+                   at == 0 ? "-"
+                   : after_fill
+                       ? absl::StrCat(Human(absl::Microseconds(at - proof.filled_at_us())), " after the fill")
+                       : absl::StrCat(Human(absl::Microseconds(proof.filled_at_us() - at)), " before the fill")});
+    }
+    table(rows);
+    line(between ? "  A tag was invalidated after the fill, and this value was served all the same."
+                 : "  No tag was invalidated between the fill and the divergence.");
+  }
+  line();
+
+  field("timeline", absl::StrCat("seconds since the fill; the freshness bound is ",
+                                 Human(absl::Microseconds(proof.freshness_us()))));
+  struct Event {
+    int64_t at_us;
+    Cell what;
+    std::string snapshot;
+  };
+  std::vector<Event> events;
+  events.push_back({proof.filled_at_us(), "loaded from the database into the cache", ""});
+  if (proof.served_at_us() != 0) events.push_back({proof.served_at_us(), "the sampled read was answered", ""});
+  for (const v1::TagHistory& tag : proof.tags()) {
+    if (tag.last_invalidated_at_us() > proof.filled_at_us()) {
+      events.push_back({tag.last_invalidated_at_us(), absl::StrCat("tag ", tag.tag(), " invalidated"), ""});
+    }
+  }
+  for (const v1::Observation& observation : proof.observations()) {
+    events.push_back({observation.candidate_at_us(),
+                      observation.same_fill() ? "the cache serves this fill" : "the cache serves another fill", ""});
+    events.push_back({observation.control_at_us(),
+                      observation.differed() ? Cell("the database holds another value", Color::kRed)
+                                             : Cell("the database holds the same value", Color::kGreen),
+                      observation.snapshot()});
+  }
+  std::stable_sort(events.begin(), events.end(), [](const Event& a, const Event& b) { return a.at_us < b.at_us; });
+  Table timeline({{"AT", Align::kRight}, {"WHAT WAS SEEN"}, {"SNAPSHOT"}});
+  for (const Event& event : events)
+    timeline.AddRow({Offset(event.at_us, proof.filled_at_us()), event.what, event.snapshot});
+  table(timeline);
+  line();
+
+  field("cause",
+        absl::StrCat(
+            Paint(CauseWords(Printable(divergence.cause())), Color::kRed, style),
+            divergence.cause_evidence().empty() ? "" : absl::StrCat(": ", Printable(divergence.cause_evidence()))));
+  bool first = true;
+  for (const std::string& step : NextSteps(divergence)) {
+    field(first ? "next" : "", Printable(step));
+    first = false;
+  }
+  return text;
+}
+
+}  // namespace shadowline::console
