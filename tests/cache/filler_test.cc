@@ -1,0 +1,311 @@
+#include "cache/fill/filler.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/cache/fill_world.h"
+
+namespace shadowline::cache {
+namespace {
+
+// Reads the row at once, and answers when it is told to.
+class HeldControl final : public Control {
+ public:
+  explicit HeldControl(FillWorld* world) : world_(world) {}
+
+  void Load(Query query, absl::Duration timeout, base::Executor* reply_on, Callback done) override {
+    const sim::SimDatabase::Value value = world_->database.Read(world_->DatabaseRow(query.arguments[0].value())).value;
+    ControlAnswer answer;
+    answer.found = value.has_value();
+    answer.body = value.value_or("");
+    answer.started_at = answer.answered_at = world_->sim.clock()->Now();
+    held_.push_back([reply_on, answer = std::move(answer), done = std::move(done)]() mutable {
+      reply_on->Post([answer = std::move(answer), done = std::move(done)]() mutable { done(std::move(answer)); });
+    });
+  }
+  size_t held() const { return held_.size(); }
+  void Release() {
+    for (base::Task& task : std::exchange(held_, {})) task();
+  }
+
+ private:
+  FillWorld* const world_;
+  std::vector<base::Task> held_;
+};
+
+class FillerTest : public testing::Test {
+ protected:
+  using Result = FillWorld::Result;
+
+  FillerTest() {
+    world_.Write("42", "old");
+    // Long enough for a test to act in the middle of a load.
+    world_.control.options().latency_min = world_.control.options().latency_max = absl::Milliseconds(20);
+  }
+
+  // Virtual time goes on until `condition` holds.
+  template <typename Condition>
+  void RunUntil(Condition condition) {
+    while (!condition()) ASSERT_TRUE(world_.sim.executor()->RunOne());
+  }
+  Filled Fill(Replica* replica, const std::string& row = "42") {
+    Result result;
+    world_.Fill(&replica->filler, row, &result);
+    while (!result.has_value() && world_.sim.executor()->RunOne()) {
+    }
+    return result.value().value();
+  }
+  void Invalidate(Replica* replica, const std::string& row = "42") {
+    std::optional<absl::StatusOr<uint64_t>> fenced;
+    replica->invalidator.Invalidate("acme", {world_.TagOf(row)},
+                                    [&](absl::StatusOr<uint64_t> count) { fenced = std::move(count); });
+    RunUntil([&] { return fenced.has_value(); });
+    ASSERT_TRUE(fenced->ok()) << fenced->status();
+  }
+  Slot::Kind Held(const std::string& row = "42") {
+    const sim::SimRedis::Entry* entry = world_.redis.Find(world_.KeyOf(row));
+    return entry == nullptr ? Slot::Kind::kAbsent : entry->slot.kind;
+  }
+
+  FillWorld world_{11};
+  Replica replica_{&world_};
+  Replica other_{&world_};
+};
+
+TEST_F(FillerTest, AMissIsLoadedAndCached) {
+  const Filled filled = Fill(&replica_);
+  EXPECT_EQ(filled.answer.body, "old");
+  EXPECT_TRUE(filled.cached);
+  EXPECT_FALSE(filled.from_store);
+  const Filled again = Fill(&other_);
+  EXPECT_EQ(again.answer.body, "old");
+  EXPECT_TRUE(again.from_store);
+  EXPECT_EQ(again.fill_id, filled.fill_id);
+  EXPECT_LT(filled.answer.started_at - again.answer.started_at, absl::Microseconds(1))
+      << "its age counts from the load";
+  EXPECT_EQ(again.answer.snapshot, filled.answer.snapshot);
+  EXPECT_EQ(world_.control.queries(), 1u);
+}
+
+TEST_F(FillerTest, ConcurrentMissesOfOneProcessCostOneLoad) {
+  std::vector<Result> results(50);
+  for (Result& result : results) world_.Fill(&replica_.filler, "42", &result);
+  world_.sim.RunUntilIdle();
+  for (const Result& result : results) EXPECT_EQ(result->value().answer.body, "old");
+  EXPECT_EQ(world_.control.queries(), 1u);
+}
+
+TEST_F(FillerTest, AnotherReplicaWaitsForTheLoaderThatHoldsTheLease) {
+  Result first, second;
+  world_.Fill(&replica_.filler, "42", &first);
+  world_.Fill(&other_.filler, "42", &second);
+  world_.sim.RunUntilIdle();
+  EXPECT_EQ(first->value().answer.body, "old");
+  EXPECT_EQ(second->value().answer.body, "old");
+  EXPECT_EQ(first->value().fill_id, second->value().fill_id);
+  EXPECT_EQ(world_.control.queries(), 1u);
+}
+
+TEST_F(FillerTest, AFencedKeySaysThatItsFillCameAfterAWrite) {
+  Fill(&replica_);
+  world_.Write("42", "new");
+  Invalidate(&replica_);
+  const Filled filled = Fill(&replica_);
+  EXPECT_EQ(filled.answer.body, "new");
+  EXPECT_TRUE(filled.after_fence);
+  EXPECT_TRUE(Fill(&other_).after_fence) << "also for who reads it from the cache";
+}
+
+TEST_F(FillerTest, AnInvalidationDuringTheLoadKeepsItOutOfTheCache) {
+  Result slow;
+  world_.Fill(&replica_.filler, "42", &slow);
+  RunUntil([&] { return world_.control.queries() == 1; });
+  Invalidate(&other_);
+  RunUntil([&] { return slow.has_value(); });
+  EXPECT_FALSE(slow->value().cached);
+  EXPECT_EQ(Held(), Slot::Kind::kFence);
+}
+
+TEST_F(FillerTest, ACallerWhoCameAfterTheInvalidationIsNotAnsweredByTheLoadBeforeIt) {
+  HeldControl control(&world_);
+  Replica replica(&world_, &control);
+  Result slow, late;
+  world_.Fill(&replica.filler, "42", &slow);
+  RunUntil([&] { return control.held() == 1; });
+  world_.Write("42", "new");
+  Invalidate(&other_);
+  world_.Fill(&replica.filler, "42", &late);
+  control.Release();
+  RunUntil([&] { return control.held() == 1; });
+  control.Release();
+  world_.sim.RunUntilIdle();
+  EXPECT_EQ(slow->value().answer.body, "old");
+  EXPECT_EQ(late->value().answer.body, "new");
+}
+
+TEST_F(FillerTest, ACommitProvesNothingToWhoCameAfterItWasSent) {
+  world_.redis.faults.latency_min = world_.redis.faults.latency_max = absl::Milliseconds(5);
+  Result leader, late;
+  world_.Fill(&replica_.filler, "42", &leader);
+  RunUntil([&] { return Held() == Slot::Kind::kValue; });
+  // The commit was executed, its reply is on its way. The other replica is nearer to Redis.
+  world_.redis.faults.latency_min = world_.redis.faults.latency_max = absl::Microseconds(10);
+  world_.Write("42", "new");
+  Invalidate(&other_);
+  ASSERT_FALSE(leader.has_value());
+  world_.Fill(&replica_.filler, "42", &late);
+  world_.sim.RunUntilIdle();
+  EXPECT_TRUE(leader->value().cached);
+  EXPECT_EQ(late->value().answer.body, "new");
+}
+
+TEST_F(FillerTest, CallersOfARefusedFillShareOneMoreLoad) {
+  std::vector<Result> late(20);
+  Result slow;
+  world_.Fill(&replica_.filler, "42", &slow);
+  RunUntil([&] { return world_.control.queries() == 1; });
+  for (Result& result : late) world_.Fill(&replica_.filler, "42", &result);
+  Invalidate(&other_);
+  world_.sim.RunUntilIdle();
+  for (const Result& result : late) EXPECT_TRUE(result->value().cached);
+  EXPECT_EQ(world_.control.queries(), 2u);
+}
+
+TEST_F(FillerTest, NotFoundIsCachedForItsOwnTime) {
+  const Filled filled = Fill(&replica_, "missing");
+  EXPECT_FALSE(filled.answer.found);
+  EXPECT_TRUE(filled.cached);
+  EXPECT_EQ(Fill(&other_, "missing").fill_id, filled.fill_id);
+  world_.sim.RunFor(absl::Seconds(10));
+  EXPECT_EQ(Held("missing"), Slot::Kind::kAbsent);
+}
+
+TEST_F(FillerTest, TimesToLiveAreSpreadOverATenth) {
+  absl::Duration shortest = absl::InfiniteDuration(), longest;
+  for (int row = 0; row < 200; ++row) {
+    const std::string name = std::to_string(row);
+    world_.Write(name, "value");
+    Fill(&replica_, name);
+    const absl::Duration left = world_.redis.Find(world_.KeyOf(name))->expires - world_.sim.clock()->Now();
+    shortest = std::min(shortest, left);
+    longest = std::max(longest, left);
+  }
+  EXPECT_GT(shortest, absl::Seconds(53.9));
+  EXPECT_LT(shortest, absl::Seconds(55));
+  EXPECT_GT(longest, absl::Seconds(59));
+  EXPECT_LE(longest, absl::Seconds(60));
+}
+
+TEST_F(FillerTest, ARegistrationOutlivesTheValue) {
+  world_.control.options().latency_min = world_.control.options().latency_max = absl::Seconds(4);
+  Fill(&replica_);
+  const sim::SimRedis::Entry* tag = world_.redis.Find(TagKey("acme", world_.TagOf("42")));
+  ASSERT_NE(tag, nullptr);
+  EXPECT_GT(tag->expires, world_.redis.Find(world_.KeyOf("42"))->expires);
+}
+
+TEST_F(FillerTest, AnErrorGivesTheLeaseBackAndIsNeverCached) {
+  world_.control.FailNext(absl::InternalError("planted"));
+  Result leader, waiter;
+  world_.Fill(&replica_.filler, "42", &leader);
+  world_.Fill(&replica_.filler, "42", &waiter);
+  world_.sim.RunUntilIdle();
+  EXPECT_EQ(leader->status().code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(waiter->status().code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(Held(), Slot::Kind::kAbsent);
+  EXPECT_TRUE(Fill(&replica_).cached);
+}
+
+TEST_F(FillerTest, ALeadersShortDeadlineIsNotItsWaiters) {
+  Result hasty, patient;
+  world_.Fill(&replica_.filler, "42", &hasty, absl::Milliseconds(10));
+  world_.Fill(&replica_.filler, "42", &patient, absl::Seconds(5));
+  world_.sim.RunUntilIdle();
+  EXPECT_EQ(hasty->status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(patient->value().answer.body, "old");
+}
+
+TEST_F(FillerTest, AWaiterDoesNotWaitLongerThanItsOwnTime) {
+  Result leader, hasty;
+  world_.Fill(&replica_.filler, "42", &leader);
+  world_.Fill(&replica_.filler, "42", &hasty, absl::Milliseconds(10));
+  const absl::Time began = world_.sim.clock()->Now();
+  RunUntil([&] { return hasty.has_value(); });
+  EXPECT_EQ(hasty->status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_LE(world_.sim.clock()->Now() - began, absl::Milliseconds(10));
+  world_.sim.RunUntilIdle();
+  EXPECT_TRUE(leader->ok());
+}
+
+TEST_F(FillerTest, WithoutRedisTheAnswerComesFromTheDatabaseStillCoalesced) {
+  world_.redis.faults.down = true;
+  std::vector<Result> results(50);
+  for (Result& result : results) world_.Fill(&replica_.filler, "42", &result);
+  world_.sim.RunUntilIdle();
+  for (const Result& result : results) {
+    EXPECT_EQ(result->value().answer.body, "old");
+    EXPECT_FALSE(result->value().cached);
+  }
+  EXPECT_EQ(world_.control.queries(), 1u);
+}
+
+TEST_F(FillerTest, ARedisThatHangsCostsOneOfItsDeadlines) {
+  world_.redis.faults.hang = true;
+  const absl::Time began = world_.sim.clock()->Now();
+  EXPECT_EQ(Fill(&replica_).answer.body, "old");
+  EXPECT_LE(world_.sim.clock()->Now() - began, absl::Milliseconds(50 + 20 + 1));
+}
+
+TEST_F(FillerTest, ARestartDuringTheLoadKeepsItOutOfTheCache) {
+  Result slow;
+  world_.Fill(&replica_.filler, "42", &slow);
+  RunUntil([&] { return world_.control.queries() == 1; });
+  world_.redis.Restart();
+  RunUntil([&] { return slow.has_value(); });
+  EXPECT_EQ(slow->value().answer.body, "old");
+  EXPECT_FALSE(slow->value().cached);
+  EXPECT_EQ(Held(), Slot::Kind::kAbsent);
+}
+
+TEST_F(FillerTest, AFailoverThatForgetsTheRegistrationKeepsTheFillOutOfTheCache) {
+  Result slow;
+  world_.Fill(&replica_.filler, "42", &slow);
+  RunUntil([&] { return world_.control.queries() == 1; });
+  world_.redis.Failover(1);
+  ASSERT_EQ(Held(), Slot::Kind::kLease) << "the lease survived, the registration did not";
+  RunUntil([&] { return slow.has_value(); });
+  EXPECT_FALSE(slow->value().cached);
+}
+
+TEST_F(FillerTest, AValueThatNobodyCanReadIsReplaced) {
+  Fill(&replica_);
+  world_.redis.Corrupt(world_.KeyOf("42"), "garbage");
+  const Filled filled = Fill(&replica_);
+  EXPECT_EQ(filled.answer.body, "old");
+  EXPECT_TRUE(filled.cached);
+  EXPECT_FALSE(filled.after_fence) << "garbage is no write";
+  world_.redis.SetForeign(world_.KeyOf("42"), "another application's");
+  EXPECT_TRUE(Fill(&replica_).cached);
+}
+
+TEST_F(FillerTest, ALoaderThatDiedDelaysTheOthersOnlyForAWhile) {
+  Replica dead(&world_);
+  Result never;
+  bool leased = false;
+  dead.store.AcquireLease(world_.KeyOf("42"), std::string(kTokenBytes, 'd'), absl::Seconds(10),
+                          [&](absl::StatusOr<Lease> lease) { leased = lease.ok(); });
+  RunUntil([&] { return leased; });
+  const absl::Time began = world_.sim.clock()->Now();
+  const Filled filled = Fill(&replica_);
+  EXPECT_EQ(filled.answer.body, "old");
+  EXPECT_FALSE(filled.cached);
+  EXPECT_LE(world_.sim.clock()->Now() - began, absl::Milliseconds(530));
+  world_.sim.RunFor(absl::Seconds(10));
+  EXPECT_TRUE(Fill(&replica_).cached) << "its lease has expired";
+}
+
+}  // namespace
+}  // namespace shadowline::cache
