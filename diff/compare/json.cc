@@ -34,8 +34,8 @@ void AppendUtf8(std::string* out, uint32_t code) {
 
 class Parser {
  public:
-  Parser(absl::string_view text, std::pmr::memory_resource* memory)
-      : begin_(text.data()), at_(begin_), end_(begin_ + text.size()), memory_(memory) {}
+  Parser(absl::string_view text, LoneSurrogates lone, std::pmr::memory_resource* memory)
+      : begin_(text.data()), at_(begin_), end_(begin_ + text.size()), lone_(lone), memory_(memory) {}
 
   absl::Status ParseAll(Json* root) {
     RETURN_IF_ERROR(ParseValue(root, 0));
@@ -141,11 +141,16 @@ class Parser {
     uint32_t code = 0;
     RETURN_IF_ERROR(ParseHex(&code));
     if (code >= 0xd800 && code < 0xe000) {
+      const char* after = at_;
       uint32_t low = 0;
-      if (code >= 0xdc00 || !Take('\\') || !Take('u')) return Error("a surrogate pair, not a lone surrogate");
-      RETURN_IF_ERROR(ParseHex(&low));
-      if (low < 0xdc00 || low >= 0xe000) return Error("a surrogate pair, not a lone surrogate");
-      code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+      if (code < 0xdc00 && Take('\\') && Take('u')) RETURN_IF_ERROR(ParseHex(&low));
+      if (low >= 0xdc00 && low < 0xe000) {
+        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+      } else if (lone_ == LoneSurrogates::kKeep) {
+        at_ = after;
+      } else {
+        return Error("a surrogate pair, not a lone surrogate");
+      }
     }
     AppendUtf8(&unescaped_, code);
     return absl::OkStatus();
@@ -246,6 +251,7 @@ class Parser {
   const char* const begin_;
   const char* at_;
   const char* const end_;
+  const LoneSurrogates lone_;
   std::pmr::memory_resource* const memory_;
   std::vector<Json> pending_;  // Children of the containers that are open.
   std::string unescaped_;
@@ -259,13 +265,13 @@ const Json* Json::Find(absl::string_view member) const {
   return found != items().end() && found->name == member ? &*found : nullptr;
 }
 
-absl::StatusOr<std::unique_ptr<const JsonDocument>> JsonDocument::Parse(absl::string_view text) {
+absl::StatusOr<std::unique_ptr<const JsonDocument>> JsonDocument::Parse(absl::string_view text, LoneSurrogates lone) {
   if (text.size() > kMaxJsonBytes) {
     return absl::InvalidArgumentError(absl::StrCat("expected at most ", kMaxJsonBytes, " bytes, not ", text.size()));
   }
   if (!simdjson::validate_utf8(text.data(), text.size())) return absl::InvalidArgumentError("expected valid UTF-8");
   std::unique_ptr<JsonDocument> document(new JsonDocument());
-  RETURN_IF_ERROR(Parser(text, &document->memory_).ParseAll(&document->root_));
+  RETURN_IF_ERROR(Parser(text, lone, &document->memory_).ParseAll(&document->root_));
   return document;
 }
 

@@ -1,8 +1,9 @@
 // A JSON text as a tree that keeps what comparing needs and parsers usually throw away: numbers as they were written,
 // the text of every value, and whether a member was there twice.
 //
-// Strict RFC 8259: valid UTF-8 (checked by simdjson), no lone surrogates, no duplicate members, nothing after the
-// value. The grammar is parsed here because general parsers turn numbers into doubles or refuse the large ones.
+// Strict RFC 8259: valid UTF-8 (checked by simdjson), no lone surrogates (unless asked for), no duplicate members,
+// nothing after the value. The grammar is parsed here because general parsers turn numbers into doubles or refuse the
+// large ones.
 //
 // Ownership: a tree points into its text, which must outlive it.
 // Threads:   compatible.
@@ -41,10 +42,15 @@ struct Json {
   const Json* Find(absl::string_view member) const;
 };
 
+// What a lone surrogate in a string is: an error, or the three bytes that UTF-8 would give it, so that a text about a
+// bad text can be read.
+enum class LoneSurrogates { kRefuse, kKeep };
+
 class JsonDocument {
  public:
   // kInvalidArgument says at which byte what was expected; it never repeats what is there.
-  static absl::StatusOr<std::unique_ptr<const JsonDocument>> Parse(absl::string_view text);
+  static absl::StatusOr<std::unique_ptr<const JsonDocument>> Parse(absl::string_view text,
+                                                                   LoneSurrogates lone = LoneSurrogates::kRefuse);
 
   const Json& root() const { return root_; }
 
