@@ -56,7 +56,7 @@ absl::StatusOr<RedisAddress> RedisAddress::Parse(absl::string_view text) {
   return address;
 }
 
-absl::StatusOr<SocketAddress> RedisAddress::Resolve() const {
+absl::StatusOr<SocketAddress> RedisAddress::Resolve(uint32_t attempt) const {
   SocketAddress address;
   if (!path_.empty()) {
     sockaddr_un local = {};
@@ -70,8 +70,10 @@ absl::StatusOr<SocketAddress> RedisAddress::Resolve() const {
   const Addresses found = Look(host_, port_, 0, &error);
   if (found == nullptr)
     return absl::UnavailableError(absl::StrCat("cannot resolve ", host_, ": ", gai_strerror(error)));
-  std::memcpy(&address.storage, found->ai_addr, found->ai_addrlen);
-  address.length = found->ai_addrlen;
+  const addrinfo* chosen = found.get();
+  for (; attempt > 0; --attempt) chosen = chosen->ai_next != nullptr ? chosen->ai_next : found.get();
+  std::memcpy(&address.storage, chosen->ai_addr, chosen->ai_addrlen);
+  address.length = chosen->ai_addrlen;
   return address;
 }
 

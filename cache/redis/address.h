@@ -4,6 +4,7 @@
 
 #include <sys/socket.h>
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -25,8 +26,8 @@ class RedisAddress {
   const std::string& text() const { return text_; }
   // Whether Resolve() has to ask for a name, hence may block for seconds.
   bool named() const { return named_; }
-  // kUnavailable: the name has no address at present.
-  absl::StatusOr<SocketAddress> Resolve() const;
+  // A name may have several addresses: attempt after attempt goes to the next. kUnavailable: it has none at present.
+  absl::StatusOr<SocketAddress> Resolve(uint32_t attempt = 0) const;
 
  private:
   std::string text_;

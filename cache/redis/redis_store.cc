@@ -308,14 +308,15 @@ void RedisStore::OnReady(short events) {  // NOLINT: poll(2)'s own type
 void RedisStore::Connect() {
   link_ = Link::kConnecting;
   const uint64_t term = ++term_;
+  stats_.attempts.fetch_add(1, std::memory_order_relaxed);
   executor_->PostAfter(options_.connect_timeout, [this, term] {
     if (term == term_ && (link_ == Link::kConnecting || link_ == Link::kGreeting)) Drop("it does not answer");
   });
   if (!options_.address.named()) return Open(options_.address.Resolve());
   // A name can take seconds, and this executor has none to spare. One resolver at a time.
   if (resolver_.joinable()) resolver_.join();
-  resolver_ = base::StartThread("redis-resolve", [this, term] {
-    executor_->Post([this, term, address = options_.address.Resolve()] {
+  resolver_ = base::StartThread("redis-resolve", [this, term, attempt = failures_] {
+    executor_->Post([this, term, address = options_.address.Resolve(attempt)] {
       if (term == term_ && link_ == Link::kConnecting) Open(address);
     });
   });

@@ -72,7 +72,8 @@ class RedisStore final : public Store, public base::Pollable {
     std::atomic<uint64_t> outstanding{0};
     std::atomic<uint64_t> commands{0};
     std::atomic<uint64_t> timeouts{0};     // Connections given up because a reply did not come in time.
-    std::atomic<uint64_t> connections{0};  // Connections that came up.
+    std::atomic<uint64_t> attempts{0};     // Connections tried,
+    std::atomic<uint64_t> connections{0};  // and those that came up.
     std::atomic<uint64_t> failed{0};       // Commands that were not answered by Redis, or refused at once.
   };
 

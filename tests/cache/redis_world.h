@@ -24,10 +24,8 @@ namespace shadowline::cache {
 class RedisWorld {
  public:
   // The default is patient: a busy machine is no failure.
-  explicit RedisWorld(absl::Duration command_timeout = absl::Seconds(10)) {
-    RedisStore::Options options;
-    options.command_timeout = command_timeout;
-    options.connect_timeout = absl::Seconds(10);
+  explicit RedisWorld(absl::Duration command_timeout = absl::Seconds(10)) : RedisWorld(Patient(command_timeout)) {}
+  explicit RedisWorld(RedisStore::Options options) {
     options.address = RedisAddress::Parse(absl::StrCat("unix:", redis_.socket())).value();
     store_ = std::make_unique<RedisStore>(options, &loop_, &clock_, &random_);
     loop_.Attach(store_.get());
@@ -63,6 +61,12 @@ class RedisWorld {
   }
 
  private:
+  static RedisStore::Options Patient(absl::Duration command_timeout) {
+    RedisStore::Options options;
+    options.command_timeout = command_timeout;
+    return options;
+  }
+
   base::SystemClock clock_;
   base::Random random_{1};
   support::PrivateRedis redis_;

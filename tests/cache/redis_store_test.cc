@@ -1,0 +1,336 @@
+// RedisStore against a real Redis that is killed, frozen, locked and lied about.
+#include "cache/redis/redis_store.h"
+
+#include <sys/un.h>
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "base/executor.h"
+#include "gtest/gtest.h"
+#include "tests/cache/redis_world.h"
+
+namespace shadowline::cache {
+namespace {
+
+using absl::StatusCode;
+
+// Long enough for a busy machine to answer in time.
+constexpr absl::Duration kTimeout = absl::Milliseconds(300);
+
+const std::string kLease(kTokenBytes, 'l');
+const std::string kFill(kTokenBytes, 'f');
+
+absl::StatusOr<Slot> Get(RedisWorld* world, const std::string& key) {
+  std::optional<absl::StatusOr<Slot>> slot;
+  world->Drive([&](std::function<void()> finished) {
+    world->store()->Get(key, [&slot, finished](absl::StatusOr<Slot> answered) {
+      slot = std::move(answered);
+      finished();
+    });
+  });
+  return *std::move(slot);
+}
+
+void PutValue(RedisWorld* world, const std::string& key, const std::string& envelope) {
+  ASSERT_EQ(world->Command({"SET", key, absl::StrCat("V", kFill, envelope)}).type, Reply::Type::kStatus);
+}
+
+TEST(RedisStoreTest, RecoversFromAKilledRedisWithoutARestart) {
+  RedisWorld world(kTimeout);
+  for (int round = 0; round < 3; ++round) {
+    PutValue(&world, "key", absl::StrCat("round ", round));
+    EXPECT_EQ(Get(&world, "key")->bytes, absl::StrCat("round ", round));
+    world.redis()->Kill();
+    EXPECT_EQ(Get(&world, "key").status().code(), StatusCode::kUnavailable);
+    EXPECT_EQ(Get(&world, "key").status().code(), StatusCode::kUnavailable);
+    EXPECT_FALSE(world.store()->stats().up.load());
+    world.redis()->Start();
+    world.AwaitUp();
+  }
+  EXPECT_EQ(world.store()->stats().timeouts.load(), 0u);
+  EXPECT_EQ(world.store()->stats().connections.load(), 4u);
+}
+
+TEST(RedisStoreTest, AFrozenRedisCostsOneDeadlineAndThenNothing) {
+  RedisWorld world(kTimeout);
+  world.redis()->Freeze();
+  EXPECT_EQ(Get(&world, "key").status().code(), StatusCode::kDeadlineExceeded);
+  // It still accepts connections. Not having answered a PING it is not up, so each of these fails without waiting: one
+  // turn of the loop is enough.
+  for (int i = 0; i < 100; ++i) {
+    bool answered = false;
+    world.Drive([&](std::function<void()> finished) {
+      world.store()->Get("key", [&](absl::StatusOr<Slot> slot) {
+        answered = true;
+        EXPECT_EQ(slot.status().code(), StatusCode::kUnavailable);
+      });
+      world.loop()->Post(finished);
+    });
+    EXPECT_TRUE(answered);
+  }
+  EXPECT_EQ(world.store()->stats().timeouts.load(), 1u);
+  world.redis()->Thaw();
+  world.AwaitUp();
+  EXPECT_EQ(Get(&world, "key")->kind, Slot::Kind::kAbsent);
+}
+
+TEST(RedisStoreTest, EveryOutstandingCommandFailsWithItsConnection) {
+  RedisWorld world(kTimeout);
+  world.redis()->Freeze();
+  std::vector<StatusCode> codes;
+  world.Drive([&](std::function<void()> finished) {
+    for (int i = 0; i < 10; ++i) {
+      world.store()->Get("key", [&codes, finished](absl::StatusOr<Slot> slot) {
+        codes.push_back(slot.status().code());
+        if (codes.size() == 10) finished();
+      });
+    }
+  });
+  EXPECT_EQ(codes, std::vector<StatusCode>(10, StatusCode::kDeadlineExceeded));
+  world.redis()->Thaw();
+}
+
+TEST(RedisStoreTest, AReplyThatComesLateIsNeverTakenForAnothers) {
+  RedisWorld world(kTimeout);
+  for (int i = 0; i < 50; ++i) PutValue(&world, absl::StrCat("key", i), absl::StrCat("value", i));
+  for (int round = 0; round < 3; ++round) {
+    world.redis()->Freeze();
+    EXPECT_EQ(Get(&world, "key0").status().code(), StatusCode::kDeadlineExceeded);
+    world.redis()->Thaw();
+    world.AwaitUp();
+    for (int i = 0; i < 50; ++i) EXPECT_EQ(Get(&world, absl::StrCat("key", i))->bytes, absl::StrCat("value", i));
+  }
+}
+
+TEST(RedisStoreTest, ALeaseOfAnEarlierConnectionCommitsNothing) {
+  RedisWorld world(kTimeout);
+  Lease lease;
+  world.Drive([&](std::function<void()> finished) {
+    world.store()->AcquireLease("key", kLease, absl::Minutes(1), [&lease, finished](absl::StatusOr<Lease> granted) {
+      lease = granted.value();
+      finished();
+    });
+  });
+  ASSERT_EQ(lease.outcome, Lease::Outcome::kGranted);
+  world.redis()->Freeze();
+  EXPECT_FALSE(Get(&world, "other").ok());
+  world.redis()->Thaw();
+  world.AwaitUp();
+  std::optional<absl::StatusOr<bool>> committed;
+  world.Drive([&](std::function<void()> finished) {
+    world.store()->CommitFill("key", kLease, lease.term, kFill, "envelope", absl::Minutes(1),
+                              [&committed, finished](absl::StatusOr<bool> wrote) {
+                                committed = std::move(wrote);
+                                finished();
+                              });
+  });
+  EXPECT_FALSE(committed->value());
+  EXPECT_EQ(Get(&world, "key")->kind, Slot::Kind::kLease);
+}
+
+TEST(RedisStoreTest, OutstandingCommandsAreBounded) {
+  RedisStore::Options options;
+  options.outstanding_max = 4;
+  options.command_timeout = absl::Seconds(10);
+  RedisWorld world(options);
+  std::vector<StatusCode> codes;
+  world.Drive([&](std::function<void()> finished) {
+    for (int i = 0; i < 6; ++i) {
+      world.store()->Get("key", [&codes, finished](absl::StatusOr<Slot> slot) {
+        codes.push_back(slot.status().code());
+        if (codes.size() == 6) finished();
+      });
+    }
+    EXPECT_EQ(world.store()->stats().outstanding.load(), 4u);
+  });
+  EXPECT_EQ(std::count(codes.begin(), codes.end(), StatusCode::kOk), 4);
+  EXPECT_EQ(std::count(codes.begin(), codes.end(), StatusCode::kResourceExhausted), 2);
+}
+
+TEST(RedisStoreTest, ShutdownAnswersWhatIsOutstandingAndWhatComesAfter) {
+  RedisWorld world;
+  world.redis()->Freeze();
+  std::vector<StatusCode> codes;
+  world.Drive([&](std::function<void()> finished) {
+    const auto done = [&codes, finished](absl::StatusOr<Slot> slot) {
+      codes.push_back(slot.status().code());
+      if (codes.size() == 2) finished();
+    };
+    world.store()->Get("before", done);
+    world.store()->Shutdown();
+    world.store()->Get("after", done);
+    EXPECT_TRUE(codes.empty()) << "called back inside the call";
+  });
+  EXPECT_EQ(codes, std::vector<StatusCode>(2, StatusCode::kUnavailable));
+}
+
+TEST(RedisStoreTest, KeysOfAnotherTypeAreForeign) {
+  RedisWorld world;
+  world.Command({"LPUSH", "list", "element"});
+  EXPECT_EQ(Get(&world, "list")->kind, Slot::Kind::kForeign);
+  std::optional<absl::StatusOr<Lease>> lease;
+  std::optional<absl::Status> added;
+  std::optional<absl::StatusOr<absl::Time>> last;
+  PutValue(&world, "tag", "not a tag");
+  world.Command({"SET", "tag:at", "not a time"});
+  world.Drive([&](std::function<void()> finished) {
+    world.store()->AcquireLease("list", kLease, absl::Minutes(1),
+                                [&](absl::StatusOr<Lease> granted) { lease = std::move(granted); });
+    world.store()->AddToTag("tag", "key", absl::Minutes(1), [&](absl::Status status) { added = std::move(status); });
+    world.store()->LastInvalidated("tag", [&, finished](absl::StatusOr<absl::Time> at) {
+      last = std::move(at);
+      finished();
+    });
+  });
+  EXPECT_EQ(lease->value().outcome, Lease::Outcome::kGranted);
+  EXPECT_EQ(added->code(), StatusCode::kInternal);
+  EXPECT_EQ(last->status().code(), StatusCode::kInternal);
+  EXPECT_TRUE(world.store()->stats().up.load()) << "none of it costs the connection";
+}
+
+TEST(RedisStoreTest, ATagShedsRegistrationsThatAreOver) {
+  RedisWorld world;
+  const auto add = [&](const std::string& key, absl::Duration ttl) {
+    world.Drive([&](std::function<void()> finished) {
+      world.store()->AddToTag("tag", key, ttl, [finished](absl::Status added) {
+        EXPECT_TRUE(added.ok()) << added;
+        finished();
+      });
+    });
+  };
+  add("lasting", absl::Minutes(1));
+  add("lasting", absl::Milliseconds(1));
+  for (int i = 0; i < 50; ++i) add(absl::StrCat("brief", i), absl::Milliseconds(1));
+  while (world.Command({"ZCARD", "tag"}).integer > 2) add("lasting", absl::Minutes(1));
+  EXPECT_EQ(world.Command({"ZSCORE", "tag", "lasting"}).type, Reply::Type::kText);
+}
+
+// Whether a store with these options is up after a few attempts.
+bool ComesUp(RedisStore::Options options) {
+  base::SystemClock clock;
+  base::Random random(3);
+  base::EventLoop loop(&clock, "redis-test");
+  options.reconnect_min = absl::Milliseconds(1);
+  options.connect_timeout = absl::Seconds(10);
+  RedisStore store(options, &loop, &clock, &random);
+  loop.Attach(&store);
+  while (!store.stats().up.load() && store.stats().attempts.load() < 3) {
+  }
+  loop.Stop();
+  return store.stats().up.load();
+}
+
+TEST(RedisStoreTest, ConnectsOverTcpByNumberAndByName) {
+  support::PrivateRedis redis;
+  for (const char* host : {"127.0.0.1", "localhost"}) {
+    RedisStore::Options options;
+    options.address = RedisAddress::Parse(absl::StrCat(host, ":", redis.port())).value();
+    EXPECT_TRUE(ComesUp(options)) << host;
+  }
+}
+
+TEST(RedisStoreTest, ComesUpOnlyWithTheRightPasswordAndDatabase) {
+  support::PrivateRedis redis({"--requirepass", "secret"});
+  RedisStore::Options options;
+  options.address = RedisAddress::Parse(absl::StrCat("unix:", redis.socket())).value();
+  EXPECT_FALSE(ComesUp(options));
+  options.password = "wrong";
+  EXPECT_FALSE(ComesUp(options));
+  options.password = "secret";
+  EXPECT_TRUE(ComesUp(options));
+  options.user = "default";
+  options.database = 3;
+  EXPECT_TRUE(ComesUp(options));
+  options.database = 99;
+  EXPECT_FALSE(ComesUp(options));
+}
+
+// Accepts connections one after the other and says the same thing to each, whatever it is asked.
+class LyingServer {
+ public:
+  explicit LyingServer(std::string reply) : path_(folder_.path() + "/socket"), reply_(std::move(reply)) {
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path_.data(), path_.size());
+    listener_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT_EQ(bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(listen(listener_, 16), 0);
+    thread_ = base::StartThread("lying-server", [this] { Serve(); });
+  }
+  ~LyingServer() {
+    shutdown(listener_, SHUT_RDWR);
+    thread_.join();
+    close(listener_);
+  }
+  std::string address() const { return absl::StrCat("unix:", path_); }
+
+ private:
+  void Serve() {
+    while (true) {
+      const int connection = accept(listener_, nullptr, nullptr);
+      if (connection < 0) return;
+      send(connection, reply_.data(), reply_.size(), MSG_NOSIGNAL);
+      char bytes[256];
+      while (recv(connection, bytes, sizeof(bytes), 0) > 0) {
+      }
+      close(connection);
+    }
+  }
+
+  support::ScratchFolder folder_{"lying"};
+  const std::string path_;
+  const std::string reply_;
+  int listener_ = -1;
+  std::thread thread_;
+};
+
+TEST(RedisStoreTest, WhatIsNotRedisNeverComesUp) {
+  for (const char* reply : {"HTTP/1.1 400 Bad Request\r\n\r\n", "$5\r\nhello\r\n", ":1\r\n", "*-5\r\n",
+                            "*2147483647\r\n", "-NOAUTH Authentication required.\r\n", "$999999999999999999999\r\n"}) {
+    LyingServer server(reply);
+    RedisStore::Options options;
+    options.address = RedisAddress::Parse(server.address()).value();
+    EXPECT_FALSE(ComesUp(options)) << reply;
+  }
+}
+
+TEST(RedisStoreTest, AReplyToNothingCostsTheConnection) {
+  LyingServer server("+PONG\r\n$5\r\nhello\r\n");
+  base::SystemClock clock;
+  base::Random random(3);
+  base::EventLoop loop(&clock, "redis-test");
+  RedisStore::Options options;
+  options.address = RedisAddress::Parse(server.address()).value();
+  options.reconnect_min = absl::Milliseconds(1);
+  RedisStore store(options, &loop, &clock, &random);
+  loop.Attach(&store);
+  while (store.stats().connections.load() < 3) {
+  }
+  loop.Stop();
+}
+
+TEST(RedisAddressTest, SaysWhatItExpects) {
+  EXPECT_TRUE(RedisAddress::Parse("unix:/run/redis.sock").ok());
+  EXPECT_TRUE(RedisAddress::Parse("[::1]:6379").ok());
+  EXPECT_FALSE(RedisAddress::Parse("127.0.0.1:6379")->named());
+  EXPECT_TRUE(RedisAddress::Parse("redis.internal:6379")->named());
+  for (const char* wrong :
+       {"", "redis", "redis:", "redis:0", "redis:65536", "redis:port", ":6379", "unix:", "::1:6379", "[::1:6379"}) {
+    const absl::Status status = RedisAddress::Parse(wrong).status();
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << wrong;
+    EXPECT_TRUE(absl::StrContains(status.message(), "expected unix:/path, host:port")) << status;
+  }
+}
+
+}  // namespace
+}  // namespace shadowline::cache
