@@ -1,8 +1,8 @@
 // What operators may ask of rollouts, and what they are shown. server/rpc turns RPCs into these calls.
 //
 // Threads: thread-safe. Blocking: each call is one or a few transactions.
-// Statuses: kNotFound, kFailedPrecondition (the message names the state), kAlreadyExists, kInvalidArgument, kAborted (it
-// changed meanwhile), kUnavailable (state store away).
+// Statuses: kNotFound, kFailedPrecondition (the message names the state), kAlreadyExists, kInvalidArgument, kAborted
+// (it changed meanwhile), kUnavailable (state store away).
 #ifndef SHADOWLINE_ROLLOUT_COMMANDS_H_
 #define SHADOWLINE_ROLLOUT_COMMANDS_H_
 
@@ -47,8 +47,8 @@ struct Cohort {
 enum class RolloutState { kRunning, kPaused, kStopped, kSettled, kRolledBack, kAborted };
 enum class TargetState { kWaiting, kShadow, kAwaitingApproval, kRamping, kSettled, kBlocked, kRolledBack };
 
-absl::string_view StateName(RolloutState state);   // "RUNNING", ...
-absl::string_view StateName(TargetState state);    // "SHADOW", ...
+absl::string_view StateName(RolloutState state);  // "RUNNING", ...
+absl::string_view StateName(TargetState state);   // "SHADOW", ...
 
 struct Clause {
   std::string name;
