@@ -200,9 +200,9 @@ std::string RenderLine(absl::string_view id, const absl::StatusOr<Comparison>& r
 
 absl::StatusOr<std::string> ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  file.peek();  // A folder opens, and fails only here.
   if (!file.is_open() || file.bad()) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
-  return text;
+  return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
 }
 
 absl::StatusOr<Comparison> CompareFiles(const std::string& path_a, const std::string& path_b,

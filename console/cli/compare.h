@@ -1,13 +1,12 @@
 // `shadowline compare`: the comparison that verification uses, as a command.
 //
 // Rules are a JSON object with any of
-//   "ignore": ["$.at", "/lines/*/id"]          also one path; so for instants, null_is_absent and extensible, where
-//   true
-//                                              means everywhere
+//   "ignore": ["$.at", "/lines/*/id"]
 //   "arrays": "multiset" | {"$.tags": "multiset", "$.lines": "keyed:id"}
 //   "tolerance": "0.01" | {"absolute": "0.01", "relative": "1e-6"} | {"$.price": ...} | [{"path": "$.price",
 //   "absolute": ...}] "instants": ["$.at"], "null_is_absent": ["$.note"], "extensible": ["$.meta"]
-// Anything else in it is an error. Numbers may be written as numbers or as texts.
+// Where a list of paths is expected one path will do, and `true` means everywhere. Anything else in it is an error.
+// Numbers may be written as numbers or as texts.
 #ifndef SHADOWLINE_CONSOLE_CLI_COMPARE_H_
 #define SHADOWLINE_CONSOLE_CLI_COMPARE_H_
 
@@ -24,12 +23,12 @@ int CompareFiles(const std::string& path_a, const std::string& path_b, const std
                  std::ostream& err);
 
 // One line out for each line in that is not blank, in the same order, whatever it holds.
-//   in   {"id": 7, "a": "{\"x\":1}", "b": "{\"x\":2}", "rules": {...}}      `id` is any JSON value; `rules` may be
-//   absent out  {"id":7,"verdict":"differ","differences":[{"pointer":"/x","kind":"value","a":"1","b":"2"}]}
-// `verdict` is equal, differ or error (the line, the rules, or `a` cannot be understood; "error" says why). "a" and "b"
-// of a difference are JSON texts, cut at 512 bytes; null where that side has nothing. "differences_total" is there
-// where more were found than are shown, "excuses" where rules were needed (rule -> times used). Returns 0; 2 when the
-// output cannot be written.
+//   in   {"id": 7, "a": "{\"x\":1}", "b": "{\"x\":2}", "rules": {...}}
+//   out  {"id":7,"verdict":"differ","differences":[{"pointer":"/x","kind":"value","a":"1","b":"2"}]}
+// `id` is any JSON value; `rules` may be absent. `verdict` is equal, differ or error (the line, the rules, or `a`
+// cannot be understood; "error" says why). "a" and "b" of a difference are JSON texts, cut at 512 bytes; null where
+// that side has nothing. "differences_total" is there where more were found than are shown, "excuses" where rules were
+// needed (rule -> times used). Returns 0; 2 when the output cannot be written.
 int CompareJsonLines(std::istream& in, std::ostream& out);
 
 }  // namespace shadowline::console

@@ -25,7 +25,7 @@ namespace {
 constexpr char kExitCodes[] = R"(Exit codes:
    0  done; watch: settled; diff, compare: the same
    1  diff, compare: they differ; read: no such row; watch: rolled back or aborted
-   2  not over within --timeout
+   2  not over within --timeout; compare: they cannot be judged
    3  watch: stopped before an end
   64  the command line is wrong
   65  the server refuses the input
@@ -158,6 +158,10 @@ struct Arguments {
   std::vector<std::string> parameters;
   bool fresh = false;
   std::vector<std::string> tags;
+  std::string file_a;
+  std::string file_b;
+  std::string rules;
+  bool json_lines = false;
 };
 
 class CommandLine {
@@ -282,6 +286,22 @@ void CommandLine::Declare() {
            [&](Verbs& verbs) { return verbs.Invalidate(a.tenant, a.tags); });
   invalidate->add_option("TENANT", a.tenant)->required();
   invalidate->add_option("TAG", a.tags, "For example account:42")->required();
+
+  CLI::App* compare =
+      Verb(&app_, "compare", "Compare two JSON files, or pairs on stdin, as verification does", [&](Verbs& verbs) {
+        if (a.json_lines) return verbs.CompareLines();
+        if (!a.file_b.empty()) return verbs.Compare(a.file_a, a.file_b, a.rules);
+        return Usage("two files or --jsonl are expected");
+      });
+  CLI::Option* files = compare->add_option("A", a.file_a, "The truth, a JSON file");
+  compare->add_option("B", a.file_b, "What is compared with it");
+  CLI::Option* rules = compare->add_option("--rules", a.rules,
+                                           "JSON file of what is excused: ignore, arrays, tolerance, "
+                                           "instants, null_is_absent, extensible");
+  compare
+      ->add_flag("--jsonl", a.json_lines, "Lines of {id, a, b, rules} on stdin, {id, verdict, differences} on stdout")
+      ->excludes(files)
+      ->excludes(rules);
 
   app_.add_subcommand("version", "Print the version")->callback([this] {
     run_ = [this] {

@@ -1,8 +1,8 @@
 // The two streams that a command writes to, and what is known of the terminal behind them.
 //
 // A reader that goes away (`shadowline report x | head`) is no error: what is written afterwards is dropped, and
-// `closed` says so to whoever writes without end. A program that links this file ignores SIGPIPE, and has /dev/null where it was
-// started without a standard stream.
+// `closed` says so to whoever writes without end. A program that links this file ignores SIGPIPE, and has /dev/null
+// where it was started without a standard stream.
 //
 // Threads: one.
 #ifndef SHADOWLINE_CONSOLE_CLI_OUTPUT_H_

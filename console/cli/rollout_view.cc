@@ -152,23 +152,25 @@ void Shorten(std::vector<Block>& blocks, int lines) {
   }
 }
 
-std::string Next(const v1::Rollout& rollout) {
+// What to type next, where it is a person's turn.
+std::vector<std::string> Next(const v1::Rollout& rollout) {
   const std::string family = Printable(rollout.family());
   const bool waits = std::any_of(rollout.targets().begin(), rollout.targets().end(), [](const auto& target) {
     return target.state() == v1::TARGET_STATE_AWAITING_APPROVAL;
   });
   switch (rollout.state()) {
     case v1::ROLLOUT_STATE_STOPPED:
-      return absl::StrCat("see what differs: shadowline divergences list --family ", family,
-                          "; once it is mended: shadowline rollout resume ", family);
+      return {absl::StrCat("what differs:        shadowline divergences list --family ", family),
+              absl::StrCat("once it is mended:   shadowline rollout resume ", family)};
     case v1::ROLLOUT_STATE_PAUSED:
-      return absl::StrCat("shadowline rollout resume ", family);
+      return {absl::StrCat("to go on:            shadowline rollout resume ", family)};
     case v1::ROLLOUT_STATE_ROLLED_BACK:
-      return absl::StrCat("see why: shadowline report ", family);
+      return {absl::StrCat("what happened:       shadowline report ", family)};
     case v1::ROLLOUT_STATE_RUNNING:
-      return waits ? absl::StrCat("a person has to agree: shadowline rollout approve ", family) : "";
+      if (waits) return {absl::StrCat("to let it be served: shadowline rollout approve ", family)};
+      return {};
     default:
-      return "";
+      return {};
   }
 }
 
@@ -261,9 +263,11 @@ std::vector<std::string> RolloutTree(const v1::Rollout& rollout, const Style& st
           style));
   lines.push_back("");
 
-  const std::string next = Next(rollout);
+  const std::vector<std::string> next = Next(rollout);
   std::vector<Block> blocks = Blocks(rollout);
-  if (max_lines > 0) Shorten(blocks, max_lines - static_cast<int>(lines.size()) - 1 - (next.empty() ? 0 : 2));
+  if (max_lines > 0) {
+    Shorten(blocks, max_lines - static_cast<int>(lines.size() + 1 + next.size() + (next.empty() ? 0 : 1)));
+  }
 
   const bool u = style.unicode;
   Table table({{"TARGET"}, {"STATE"}, {"CACHE", Align::kRight}, {"WINDOW", Align::kRight}, {"ETA"}, {"MISSING"}});
@@ -292,9 +296,10 @@ std::vector<std::string> RolloutTree(const v1::Rollout& rollout, const Style& st
     }
   }
   for (std::string& line : table.Lines(style)) lines.push_back(std::move(line));
-  if (!next.empty()) {
-    lines.push_back("");
-    lines.push_back(Cut(absl::StrCat(Paint("next", Color::kBold, style), "  ", next), style));
+  if (!next.empty()) lines.push_back("");
+  for (const std::string& step : next) {
+    lines.push_back(
+        Cut(absl::StrCat(&step == &next[0] ? Paint("next", Color::kBold, style) : "    ", "  ", step), style));
   }
   return lines;
 }
@@ -302,15 +307,21 @@ std::vector<std::string> RolloutTree(const v1::Rollout& rollout, const Style& st
 std::string PolicyText(const v1::Policy& policy) {
   std::vector<std::string> ramp;
   for (const uint32_t share : policy.ramp_ppm()) ramp.push_back(Percent(share));
-  std::string text =
-      absl::StrCat("a window lasts ", policy.duration(), " and has ", Count(policy.episodes()), " episodes and ",
-                   Count(policy.distinct_keys()), " keys for each endpoint, ", Count(policy.exercised()),
-                   " of them after a write; fewer than ", Percent(policy.slo_ppm()), " diverge at ",
-                   Percent(policy.confidence_ppm()), " confidence; at most ", Percent(policy.unjudged_ppm()),
-                   " unjudged; cache p95 under ", policy.candidate_p95());
-  absl::StrAppend(&text, "; ramp ", absl::StrJoin(ramp, ", "), " with ", policy.soak(), " of soak",
-                  policy.approval() ? "; each cohort is approved by a person" : "");
-  return Printable(text);
+  std::vector<std::string> parts;
+  const auto add = [&](bool known, std::string part) {
+    if (known) parts.push_back(std::move(part));
+  };
+  add(!policy.duration().empty(), absl::StrCat("a window of ", policy.duration()));
+  add(policy.episodes() > 0, absl::StrCat(Count(policy.episodes()), " episodes and ", Count(policy.distinct_keys()),
+                                          " keys for each endpoint"));
+  add(policy.exercised() > 0, absl::StrCat(Count(policy.exercised()), " after a write"));
+  add(policy.slo_ppm() > 0, absl::StrCat("fewer than ", Percent(policy.slo_ppm()), " diverge, at ",
+                                         Percent(policy.confidence_ppm()), " confidence"));
+  add(policy.unjudged_ppm() > 0, absl::StrCat("at most ", Percent(policy.unjudged_ppm()), " unjudged"));
+  add(!policy.candidate_p95().empty(), absl::StrCat("cache p95 under ", policy.candidate_p95()));
+  add(!ramp.empty(), absl::StrCat("ramp ", absl::StrJoin(ramp, ", "), " with ", policy.soak(), " of soak"));
+  add(policy.approval(), "each cohort is approved by a person");
+  return Printable(parts.empty() ? "the catalog's" : absl::StrJoin(parts, "; "));
 }
 
 std::string RolloutTable(const v1::ListRolloutsResponse& rollouts, const Style& style) {

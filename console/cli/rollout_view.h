@@ -29,7 +29,7 @@ std::string Word(v1::Mode mode);
 
 // `max_lines` > 0: cohorts are shortened, the least interesting targets first, until the tree fits if it can.
 std::vector<std::string> RolloutTree(const v1::Rollout& rollout, const Style& style, int max_lines = 0);
-// The policy that the rollout is judged by, in a sentence or two.
+// What the rollout is judged by, in one line; what the policy leaves out is left out.
 std::string PolicyText(const v1::Policy& policy);
 
 std::string RolloutTable(const v1::ListRolloutsResponse& rollouts, const Style& style);

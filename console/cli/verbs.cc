@@ -1,21 +1,27 @@
 #include "console/cli/verbs.h"
 
 #include <google/protobuf/util/json_util.h>
+#include <google/protobuf/wrappers.pb.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <iostream>
 #include <memory>
+#include <sstream>
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "base/status.h"
 #include "console/cli/arguments.h"
+#include "console/cli/compare.h"
 #include "console/cli/divergence_view.h"
 #include "console/cli/report_view.h"
 #include "console/cli/rollout_view.h"
@@ -51,6 +57,13 @@ std::string Json(const google::protobuf::Message& message, bool one_line) {
   }
   if (text.empty() || text.back() != '\n') text += '\n';
   return text;
+}
+
+// A JSON text that stands for `content`.
+std::string JsonText(const std::string& content) {
+  google::protobuf::StringValue value;
+  value.set_value(content);
+  return std::string(absl::StripTrailingAsciiWhitespace(Json(value, /*one_line=*/true)));
 }
 
 }  // namespace
@@ -315,5 +328,39 @@ int Verbs::Invalidate(const std::string& tenant, const std::vector<std::string>&
     return absl::StrCat(Plural(it.keys_fenced(), "key"), " fenced\n");
   });
 }
+
+int Verbs::Compare(const std::string& file_a, const std::string& file_b, const std::string& rules_file) {
+  std::string rules;
+  if (!rules_file.empty()) {
+    absl::StatusOr<std::string> content = ReadFile(rules_file);
+    if (!content.ok()) return Fail(content.status());
+    rules = *std::move(content);
+  }
+  std::ostringstream out;
+  std::ostringstream err;
+  if (options_.json) {
+    const absl::StatusOr<std::string> a = ReadFile(file_a);
+    if (!a.ok()) return Fail(a.status());
+    const absl::StatusOr<std::string> b = ReadFile(file_b);
+    if (!b.ok()) return Fail(b.status());
+    // Line ends of the rules are between their tokens, since no JSON text has a raw one inside.
+    std::istringstream pair(absl::StrCat("{\"id\":null,\"a\":", JsonText(*a), ",\"b\":", JsonText(*b), ",\"rules\":",
+                                         rules.empty() ? "{}" : absl::StrReplaceAll(rules, {{"\n", " "}}), "}"));
+    CompareJsonLines(pair, out);
+    output_.Write(out.str());
+    const auto is = [&](absl::string_view verdict) {
+      return absl::StartsWith(out.str(), absl::StrCat("{\"id\":null,\"verdict\":\"", verdict, "\""));
+    };
+    return is("equal") ? 0 : is("differ") ? kDiffers : kCannotJudge;
+  }
+  const int code = CompareFiles(file_a, file_b, rules, out, err);
+  if (!err.str().empty()) output_.Error(err.str());
+  for (const absl::string_view line : absl::StrSplit(out.str(), '\n', absl::SkipEmpty())) {
+    output_.Write(absl::StrCat(Printable(line), "\n"));
+  }
+  return code;
+}
+
+int Verbs::CompareLines() { return CompareJsonLines(std::cin, std::cout) == 0 ? 0 : kNoOutput; }
 
 }  // namespace shadowline::console

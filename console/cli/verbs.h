@@ -71,6 +71,10 @@ class Verbs {
            bool fresh);
   int Invalidate(const std::string& tenant, const std::vector<std::string>& tags);
 
+  // Needs no server. `rules_file` may be empty.
+  int Compare(const std::string& file_a, const std::string& file_b, const std::string& rules_file);
+  int CompareLines();
+
  private:
   int Fail(const absl::Status& status, int exit_code);
   int Fail(const absl::Status& status) { return Fail(status, ExitCodeOf(status)); }

@@ -440,6 +440,8 @@ TEST_F(CliTest, AWrongCommandLineIsAUsageErrorAndReachesNoServer) {
       {"divergences", "list", "--limit", "0"},
       {"read", "acme", "pricing/quote", "42"},
       {"apply"},
+      {"compare", "a.json"},
+      {"compare", "a.json", "b.json", "--jsonl"},
   };
   for (const std::vector<std::string>& arguments : wrong) {
     const Result result = Run(arguments);
@@ -454,6 +456,41 @@ TEST_F(CliTest, AFileThatCannotBeReadIsNamed) {
   EXPECT_EQ(missing.exit_code, 66);
   EXPECT_EQ(missing.err, "shadowline: cannot read /nonexistent: No such file or directory\n");
   EXPECT_EQ(Run({"apply", "-f", scratch_.path()}).exit_code, 66);
+}
+
+TEST_F(CliTest, CompareNeedsNoServer) {
+  const std::string a = scratch_.path() + "/a.json";
+  const std::string b = scratch_.path() + "/b.json";
+  const std::string rules = scratch_.path() + "/rules.json";
+  std::ofstream(a) << R"({"total": 1, "at": 1})";
+  std::ofstream(b) << R"({"total": 1, "at": 2})";
+  std::ofstream(rules) << R"({"ignore": ["$.at"]})";
+  EXPECT_EQ(Run({"compare", a, a}).exit_code, 0);
+  const Result differ = Run({"compare", a, b});
+  EXPECT_EQ(differ.exit_code, 1);
+  EXPECT_THAT(differ.out, HasSubstr("/at"));
+  EXPECT_EQ(Run({"compare", a, b, "--rules", rules}).exit_code, 0);
+  const Result json = Run({"compare", a, b, "-o", "json"});
+  EXPECT_EQ(json.exit_code, 1);
+  EXPECT_THAT(json.out, HasSubstr(R"("pointer":"/at")"));
+  EXPECT_EQ(Run({"compare", a, b, "-o", "json", "--rules", rules}).exit_code, 0);
+  EXPECT_EQ(Run({"compare", "/dev/null", b, "-o", "json"}).exit_code, 2);
+  const Result folder = Run({"compare", a, scratch_.path()});
+  EXPECT_EQ(folder.exit_code, 2);
+  EXPECT_THAT(folder.err, HasSubstr("cannot be read"));
+
+  const std::string pairs = scratch_.path() + "/pairs.jsonl";
+  std::ofstream(pairs) << R"({"id": 7, "a": "1", "b": "2"})"
+                       << "\n"
+                       << R"({"id": "x", "a": "1", "b": "1.0"})"
+                       << "\n";
+  const Result lines = Run({"compare", "--jsonl"}, [&](auto* actions) {
+    posix_spawn_file_actions_addopen(actions, 0, pairs.c_str(), O_RDONLY, 0);
+  });
+  EXPECT_EQ(lines.exit_code, 0);
+  ASSERT_THAT(Lines(lines.out), SizeIs(2));
+  EXPECT_THAT(Lines(lines.out)[0], HasSubstr(R"("id":7,"verdict":"differ")"));
+  EXPECT_THAT(Lines(lines.out)[1], HasSubstr(R"("id":"x","verdict":"equal")"));
 }
 
 // The words of a verb: "rollout start FAMILY" is `rollout start`.

@@ -198,7 +198,8 @@ TARGET        STATE    CACHE  WINDOW  ETA   MISSING
 │  └─ globex  blocked      -      11  -     1 confirmed divergence: /roles/*: value
 └─ rest       waiting                       35 targets
 
-next  see what differs: shadowline divergences list --family pricing; once it is mended: shadowline rollout resume pricing
+next  what differs:        shadowline divergences list --family pricing
+      once it is mended:   shadowline rollout resume pricing
 )");
 }
 
@@ -229,6 +230,23 @@ TEST(RolloutTreeTest, AsciiWhereTheTerminalHasNoUtf8) {
   EXPECT_THAT(text, HasSubstr("|  `- globex"));
   EXPECT_TRUE(std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; }))
       << text;
+}
+
+TEST(PolicyTextTest, SaysWhatIsKnown) {
+  v1::Policy policy;
+  EXPECT_EQ(PolicyText(policy), "the catalog's");
+  policy.set_duration("10s");
+  policy.set_episodes(2000);
+  policy.set_distinct_keys(50);
+  policy.set_slo_ppm(1000);
+  policy.set_confidence_ppm(950'000);
+  policy.add_ramp_ppm(50'000);
+  policy.add_ramp_ppm(1'000'000);
+  policy.set_soak("2s");
+  EXPECT_EQ(
+      PolicyText(policy),
+      "a window of 10s; 2,000 episodes and 50 keys for each endpoint; fewer than 0.1 % diverge, at 95 % confidence; "
+      "ramp 5 %, 100 % with 2s of soak");
 }
 
 TEST(RolloutTableTest, HasOneLineForEach) {
