@@ -1,0 +1,567 @@
+#include "server/read/verifier.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "cache/key/key.h"
+#include "cache/origin/snapshot.h"
+#include "diff/compare/redact.h"
+#include "diff/verdict/cause.h"
+
+namespace shadowline::server {
+namespace {
+
+using diff::Look;
+using diff::Verdict;
+
+// Shares of the budget that are left for what matters more: an open episode, then a sample, then a warm cache.
+constexpr double kReserveOfSamples = 0.25;
+constexpr double kReserveOfFills = 0.5;
+
+// How long an invalidation may take from its mark to its last fence.
+constexpr absl::Duration kInvalidationTime = absl::Milliseconds(100);
+
+// One fill of one key, with the very bytes it was seen with.
+std::string EpisodeId(const Sample& sample) {
+  return absl::StrCat(sample.drawn.key, absl::string_view("\0", 1), sample.fill, absl::Hex(sample.served.etag));
+}
+
+diff::EvidenceKey EvidenceKeyOf(const Drawn& drawn) {
+  diff::EvidenceKey key;
+  key.tenant = drawn.query.tenant;
+  key.family = drawn.query.endpoint->family;
+  key.endpoint = drawn.query.endpoint->name;
+  key.window = drawn.window;
+  key.catalog_revision = drawn.query.catalog->revision();
+  return key;
+}
+
+std::vector<std::string> TagKeysOf(const cache::Query& query) {
+  std::vector<std::string> keys;
+  for (const std::string& tag : cache::RenderTags(*query.endpoint, query.tenant, query.arguments)) {
+    keys.push_back(cache::TagKey(query.tenant, tag));
+  }
+  return keys;
+}
+
+bool SawAllOf(absl::string_view control_snapshot, absl::string_view fill_snapshot) {
+  const auto control = cache::ParseSnapshot(control_snapshot);
+  const auto fill = cache::ParseSnapshot(fill_snapshot);
+  return control.ok() && fill.ok() && cache::SeesAllOf(*control, *fill);
+}
+
+diff::Rules RulesFrom(const shadowline::v1::CompareRules& declared) {
+  diff::Rules rules;
+  rules.ignore.assign(declared.ignore().begin(), declared.ignore().end());
+  rules.arrays.insert(declared.arrays().begin(), declared.arrays().end());
+  for (const auto& tolerance : declared.tolerance()) {
+    rules.tolerance.push_back({tolerance.path(), tolerance.absolute(), tolerance.relative()});
+  }
+  rules.instants.assign(declared.instants().begin(), declared.instants().end());
+  rules.null_is_absent.assign(declared.null_is_absent().begin(), declared.null_is_absent().end());
+  rules.extensible.assign(declared.extensible().begin(), declared.extensible().end());
+  return rules;
+}
+
+bool ByEquality(Verdict verdict) { return verdict == Verdict::kMatched || verdict == Verdict::kExcused; }
+
+}  // namespace
+
+struct Verifier::Counters {
+  explicit Counters(base::Metrics* metrics)
+      : samples(metrics->AddGauge("shadowline_verification_samples", "Sampled reads that wait for a verdict.")),
+        episodes(metrics->AddGauge("shadowline_verification_episodes", "Episodes that are being judged.")),
+        divergences(metrics->AddCounter("shadowline_divergences_total", "Confirmed divergences.")) {
+    for (int i = 0; i < static_cast<int>(verdicts.size()); ++i) {
+      verdicts[i] = metrics->AddCounter("shadowline_verdicts_total", "Verdicts on sampled reads.",
+                                        {{"verdict", std::string(diff::VerdictName(static_cast<Verdict>(i)))}});
+    }
+    const auto by_outcome = [metrics](const char* name, const char* help, const char* outcome) {
+      return metrics->AddCounter(name, help, {{"outcome", outcome}});
+    };
+    constexpr char kQueries[] = "shadowline_verification_queries_total";
+    constexpr char kQueriesHelp[] = "Control queries that verification has added.";
+    queries_ok = by_outcome(kQueries, kQueriesHelp, "ok");
+    queries_failed = by_outcome(kQueries, kQueriesHelp, "failed");
+    constexpr char kFills[] = "shadowline_verification_fills_total";
+    constexpr char kFillsHelp[] = "Background fills of keys that a shadow read had missed.";
+    fills_done = by_outcome(kFills, kFillsHelp, "done");
+    fills_failed = by_outcome(kFills, kFillsHelp, "failed");
+    fills_refused = by_outcome(kFills, kFillsHelp, "refused");
+    constexpr char kRepairs[] = "shadowline_repairs_total";
+    constexpr char kRepairsHelp[] = "Fences put on entries that were confirmed to be stale.";
+    repairs_done = by_outcome(kRepairs, kRepairsHelp, "done");
+    repairs_failed = by_outcome(kRepairs, kRepairsHelp, "failed");
+    const auto shed = [metrics](const char* why) {
+      return metrics->AddCounter("shadowline_verification_shed_total", "Sampled reads that were not judged, by cause.",
+                                 {{"why", why}});
+    };
+    shed_queue = shed("queue");
+    shed_budget = shed("budget");
+    shed_reader = shed("reader");
+    shed_stopping = shed("stopping");
+  }
+
+  std::array<base::Counter*, static_cast<int>(Verdict::kShed) + 1> verdicts;
+  base::Gauge* samples;
+  base::Gauge* episodes;
+  base::Counter* divergences;
+  base::Counter* queries_ok;
+  base::Counter* queries_failed;
+  base::Counter* fills_done;
+  base::Counter* fills_failed;
+  base::Counter* fills_refused;
+  base::Counter* repairs_done;
+  base::Counter* repairs_failed;
+  base::Counter* shed_queue;
+  base::Counter* shed_budget;
+  base::Counter* shed_reader;
+  base::Counter* shed_stopping;
+};
+
+Verifier::Held::Held(std::shared_ptr<Usage> counted_in, Sample from, diff::Ledger::Ticket read_ticket)
+    : usage(std::move(counted_in)), sample(std::move(from)), ticket(std::move(read_ticket)) {
+  usage->samples.fetch_add(1);
+  usage->bytes.fetch_add(BytesOf(sample));
+}
+
+Verifier::Held::~Held() {
+  usage->samples.fetch_sub(1);
+  usage->bytes.fetch_sub(BytesOf(sample));
+}
+
+size_t Verifier::BytesOf(const Sample& sample) {
+  const bool has_truth = sample.truth.has_value() && sample.truth->answer.ok();
+  return sizeof(Held) + sample.drawn.key.size() + sample.served.body.size() +
+         (has_truth ? sample.truth->answer->body.size() : 0);
+}
+
+// One (key, fill) that is being judged.
+struct Verifier::Episode {
+  explicit Episode(HeldPtr first, diff::FreshnessCase rule_of_it)
+      : opener(std::move(first)), rule(std::move(rule_of_it)) {}
+
+  HeldPtr opener;                            // Its candidate is what is judged.
+  std::vector<diff::Ledger::Ticket> joined;  // Later reads of the same fill.
+  diff::FreshnessCase rule;
+  uint64_t turn = 0;  // Which timer is the present one.
+  bool looking = false;
+  Look look;                               // Under way.
+  std::optional<absl::Duration> asked_at;  // When the control was asked in the last look or in the one under way.
+  diff::Comparison difference;             // The last one that was found.
+  bool control_found = true;               // In that comparison.
+  std::vector<HeldPtr> late;               // Too late to be proven by the look under way.
+};
+
+// A divergence that waits for its tags' histories.
+struct Verifier::Report {
+  diff::Divergence divergence;
+  diff::CauseInputs inputs;
+  std::vector<std::pair<std::string, absl::StatusOr<absl::Time>>> tags;
+  size_t waiting = 0;
+};
+
+Verifier::Verifier(Options options, Deps deps)
+    : options_(std::move(options)),
+      deps_(std::move(deps)),
+      wall_origin_(deps_.clock->Now() - deps_.clock->Steady()),
+      counters_(std::make_unique<Counters>(deps_.metrics)),
+      budget_(options_.queries_per_second, options_.burst) {}
+
+Verifier::~Verifier() = default;
+
+// ---- What readers call, on their own threads ----
+
+void Verifier::Submit(Sample sample, absl::Duration candidate_latency) {
+  const diff::EvidenceKey key = EvidenceKeyOf(sample.drawn);
+  deps_.ledger->CandidateLatency(key, candidate_latency);
+  if (stopping_.load()) return Shed(key, counters_->shed_stopping);
+  if (usage_->samples.load() >= options_.samples_max || usage_->bytes.load() + BytesOf(sample) > options_.bytes_max) {
+    return Shed(key, counters_->shed_queue);
+  }
+  std::optional<diff::Ledger::Ticket> ticket = deps_.ledger->Sampled(key);
+  if (!ticket.has_value()) return;  // The ledger is full, and has counted that.
+  auto held = std::make_unique<Held>(usage_, std::move(sample), *std::move(ticket));
+  deps_.executor->Post([this, held = std::move(held)]() mutable { Judge(std::move(held)); });
+}
+
+void Verifier::Missed(Drawn drawn, absl::Duration candidate_latency, bool fill) {
+  const diff::EvidenceKey key = EvidenceKeyOf(drawn);
+  deps_.ledger->CandidateMiss(key);
+  deps_.ledger->CandidateLatency(key, candidate_latency);
+  if (!fill) return;
+  if (stopping_.load()) return counters_->fills_refused->Add();
+  if (fills_.fetch_add(1) >= options_.fills_max) {
+    fills_.fetch_sub(1);
+    return counters_->fills_refused->Add();
+  }
+  deps_.executor->Post(
+      [this, drawn = std::make_unique<Drawn>(std::move(drawn))]() mutable { Fill(std::move(*drawn)); });
+}
+
+void Verifier::Failed(const Drawn& drawn) { deps_.ledger->CandidateError(EvidenceKeyOf(drawn)); }
+
+void Verifier::Refused(const Drawn& drawn) { Shed(EvidenceKeyOf(drawn), counters_->shed_reader); }
+
+void Verifier::Shed(const diff::EvidenceKey& key, base::Counter* why) {
+  deps_.ledger->Shed(key);
+  why->Add();
+  counters_->verdicts[static_cast<int>(Verdict::kShed)]->Add();
+}
+
+void Verifier::Shutdown(absl::AnyInvocable<void()> done) {
+  stopping_.store(true);
+  deps_.executor->Post([this, done = std::move(done)]() mutable {
+    shutdown_done_ = std::move(done);
+    std::vector<std::string> open;
+    for (const auto& [id, episode] : episodes_) open.push_back(id);
+    for (const std::string& id : open) ShedEpisode(id, counters_->shed_stopping);
+    FinishShutdown();
+  });
+}
+
+void Verifier::FinishShutdown() {
+  if (shutdown_done_ != nullptr && reports_ == 0) std::exchange(shutdown_done_, nullptr)();
+}
+
+// ---- Judging, on the executor ----
+
+void Verifier::Judge(HeldPtr held) {
+  if (stopping_.load()) {
+    counters_->shed_stopping->Add();
+    return Settle(held.get(), &held->ticket, Verdict::kShed);
+  }
+  const std::string id = EpisodeId(held->sample);
+  held->sample.truth.has_value() ? JudgeBeside(id, std::move(held)) : JudgeAfter(id, std::move(held));
+  Gauge();
+}
+
+// SHADOW: the control was read beside the candidate, so the first look is here already.
+void Verifier::JudgeBeside(const std::string& id, HeldPtr held) {
+  const Truth& truth = *held->sample.truth;
+  Look look;
+  look.candidate_at = At(held->sample.candidate_at);
+  diff::Comparison difference;
+  CompareInto(&look, held->sample, truth, &difference);
+  diff::FreshnessCase rule = NewCase(held->sample);
+  const diff::Step step = rule.Add(look);
+  Episode* open = Find(id);
+  if (step.verdict.has_value()) {
+    // The read is settled by its own control. What that says about an open episode of the same fill is heard there,
+    // too.
+    if (open != nullptr && !open->looking && look.control != Look::Control::kUnknown) {
+      open->asked_at = truth.asked_at;
+      if (const diff::Step heard = open->rule.Add(look); heard.verdict.has_value()) Close(id, *heard.verdict);
+    }
+    return Settle(held.get(), &held->ticket, *step.verdict);
+  }
+  if (open != nullptr) return Join(open, std::move(held));
+  open = Open(id, std::move(held), std::move(rule));
+  KeepDifference(open, std::move(difference), truth);
+  Advance(id, open, step);
+}
+
+// CACHE: the candidate was served, and the control is read now.
+void Verifier::JudgeAfter(const std::string& id, HeldPtr held) {
+  const Sample& sample = held->sample;
+  if (auto match = matches_.find(id); match != matches_.end()) {
+    const absl::Duration reach = std::min(sample.drawn.query.endpoint->freshness, options_.match_reuse);
+    if (sample.served_at <= match->second.asked_at + reach) {
+      return Settle(held.get(), &held->ticket, match->second.verdict);
+    }
+  }
+  if (Episode* open = Find(id); open != nullptr) return Join(open, std::move(held));
+  if (!budget_.Take(deps_.clock->Steady(), kReserveOfSamples)) {
+    counters_->shed_budget->Add();
+    return Settle(held.get(), &held->ticket, Verdict::kShed);
+  }
+  diff::FreshnessCase rule = NewCase(sample);
+  Look look;
+  look.candidate_at = At(sample.candidate_at);
+  Episode* episode = Open(id, std::move(held), std::move(rule));
+  episode->look = look;
+  AskControl(id, episode);
+}
+
+Verifier::Episode* Verifier::Find(const std::string& id) {
+  auto found = episodes_.find(id);
+  return found == episodes_.end() ? nullptr : found->second.get();
+}
+
+Verifier::Episode* Verifier::Open(const std::string& id, HeldPtr held, diff::FreshnessCase rule) {
+  return (episodes_[id] = std::make_unique<Episode>(std::move(held), std::move(rule))).get();
+}
+
+void Verifier::Join(Episode* episode, HeldPtr held) {
+  const absl::Duration freshness = held->sample.drawn.query.endpoint->freshness;
+  const bool own_truth = held->sample.truth.has_value();
+  if (!own_truth && episode->looking && episode->asked_at.has_value() &&
+      held->sample.served_at > *episode->asked_at + freshness) {
+    episode->late.push_back(std::move(held));
+  } else {
+    episode->joined.push_back(std::move(held->ticket));
+  }
+}
+
+void Verifier::LookAgain(const std::string& id, uint64_t turn) {
+  Episode* episode = Find(id);
+  if (episode == nullptr || episode->turn != turn) return;
+  if (!budget_.Take(deps_.clock->Steady())) return ShedEpisode(id, counters_->shed_budget);
+  episode->looking = true;
+  episode->asked_at.reset();
+  episode->look = Look();
+  // The time before the question: the fill was still served then, or later.
+  episode->look.candidate_at = At(deps_.clock->Steady());
+  deps_.store->Get(episode->opener->sample.drawn.key, [this, id](absl::StatusOr<cache::Slot> slot) {
+    Episode* open = Find(id);
+    if (open == nullptr) return;
+    if (!slot.ok()) {
+      open->look.candidate = Look::Candidate::kUnknown;
+    } else if (slot->kind != cache::Slot::Kind::kValue || slot->token != open->opener->sample.fill) {
+      open->look.candidate = Look::Candidate::kReplaced;
+      // The fill is gone after it differed: what the database says now adds nothing.
+      if (open->difference.differences_total > 0) {
+        open->look.control_at = open->look.candidate_at;
+        open->looking = false;
+        return Advance(id, open, open->rule.Add(open->look));
+      }
+    }
+    AskControl(id, open);
+  });
+}
+
+void Verifier::AskControl(const std::string& id, Episode* episode) {
+  const Drawn& drawn = episode->opener->sample.drawn;
+  const absl::Duration asked_at = deps_.clock->Steady();
+  episode->looking = true;
+  episode->asked_at = asked_at;
+  deps_.control->Load(drawn.query, drawn.query.endpoint->timeout, deps_.executor,
+                      [this, id, asked_at](absl::StatusOr<cache::ControlAnswer> answer) {
+                        (answer.ok() ? counters_->queries_ok : counters_->queries_failed)->Add();
+                        Episode* open = Find(id);
+                        if (open == nullptr) return;
+                        const Truth truth{std::move(answer), asked_at, deps_.clock->Steady()};
+                        diff::Comparison difference;
+                        CompareInto(&open->look, open->opener->sample, truth, &difference);
+                        KeepDifference(open, std::move(difference), truth);
+                        open->looking = false;
+                        Advance(id, open, open->rule.Add(open->look));
+                        Gauge();
+                      });
+}
+
+void Verifier::Advance(const std::string& id, Episode* episode, const diff::Step& step) {
+  if (step.verdict.has_value()) return Close(id, *step.verdict);
+  // The next look begins after these reads, so that it can prove them.
+  for (HeldPtr& late : std::exchange(episode->late, {})) episode->joined.push_back(std::move(late->ticket));
+  episode->turn = ++turns_;
+  deps_.executor->PostAfter(step.look_again_in, [this, id, turn = episode->turn] { LookAgain(id, turn); });
+}
+
+void Verifier::Close(std::string id, Verdict verdict) {
+  const std::unique_ptr<Episode> episode = std::move(episodes_.extract(id).mapped());
+  Held* opener = episode->opener.get();
+  std::vector<HeldPtr> again;
+  if (ByEquality(verdict)) {
+    // Only a saving, so that it may be forgotten as a whole.
+    if (matches_.size() >= options_.matches_max) matches_.clear();
+    matches_[id] = {*episode->asked_at, verdict};
+    again = std::move(episode->late);
+  } else {
+    for (HeldPtr& late : episode->late) episode->joined.push_back(std::move(late->ticket));
+  }
+  if (verdict == Verdict::kConfirmed) Confirm(*episode);
+  Settle(opener, &opener->ticket, verdict);
+  for (diff::Ledger::Ticket& ticket : episode->joined) Settle(opener, &ticket, verdict);
+  for (HeldPtr& late : again) Judge(std::move(late));
+}
+
+void Verifier::ShedEpisode(const std::string& id, base::Counter* why) {
+  why->Add(1 + static_cast<double>(Find(id)->joined.size() + Find(id)->late.size()));
+  Close(id, Verdict::kShed);
+}
+
+void Verifier::Settle(const Held* held, diff::Ledger::Ticket* ticket, Verdict verdict) {
+  const Sample& sample = held->sample;
+  if (ByEquality(verdict) || verdict == Verdict::kHealed) {
+    deps_.ledger->Verified(ticket->key(), {.id = base::Hash64(absl::StrCat(sample.drawn.key, sample.fill)),
+                                           .key = base::Hash64(sample.drawn.key),
+                                           .exercised = sample.served.after_fence});
+  }
+  ticket->Settle(verdict);
+  counters_->verdicts[static_cast<int>(verdict)]->Add();
+}
+
+// ---- Comparing ----
+
+diff::FreshnessCase Verifier::NewCase(const Sample& sample) const {
+  diff::FreshnessCase::Options options;
+  options.delta = sample.drawn.query.endpoint->freshness;
+  options.max_rounds = options_.max_rounds;
+  return diff::FreshnessCase(options, At(sample.served_at));
+}
+
+void Verifier::CompareInto(Look* look, const Sample& sample, const Truth& truth, diff::Comparison* difference) {
+  look->control_at = At(truth.answered_at);
+  look->control = Look::Control::kUnknown;
+  if (!truth.answer.ok()) return;
+  look->snapshot = truth.answer->snapshot;
+  look->control_after_fill = SawAllOf(truth.answer->snapshot, sample.served.snapshot);
+  const cache::Query& query = sample.drawn.query;
+  const diff::Show show =
+      query.endpoint->show_values ? diff::Show(diff::ShowValue) : diff::Redactor(TenantSecret(query.tenant));
+  diff::Comparison result = diff::Compare({truth.answer->found, truth.answer->body},
+                                          {sample.served.found, sample.served.body}, RulesOf(query), show);
+  switch (result.verdict) {
+    case diff::Comparison::Verdict::kEqual:
+      look->control = Look::Control::kEqual;
+      break;
+    case diff::Comparison::Verdict::kExcused:
+      look->control = Look::Control::kExcused;
+      break;
+    case diff::Comparison::Verdict::kDiffer:
+      look->control = Look::Control::kDiffers;
+      *difference = std::move(result);
+      break;
+    case diff::Comparison::Verdict::kError:
+      break;
+  }
+}
+
+void Verifier::KeepDifference(Episode* episode, diff::Comparison difference, const Truth& truth) {
+  if (difference.differences_total == 0) return;
+  episode->difference = std::move(difference);
+  episode->control_found = truth.answer->found;
+}
+
+// Digests of two tenants cannot be compared.
+std::string Verifier::TenantSecret(absl::string_view tenant) const {
+  return base::Digest128(absl::StrCat(options_.redaction_secret, absl::string_view("\0", 1), tenant));
+}
+
+const diff::CompiledRules& Verifier::RulesOf(const cache::Query& query) {
+  if (rules_.catalog != query.catalog) rules_ = {query.catalog, {}};
+  auto [entry, added] = rules_.by_endpoint.try_emplace(query.endpoint);
+  if (added) {
+    // The catalog was checked when it was applied; should rules be refused all the same, nothing is excused.
+    absl::StatusOr<diff::CompiledRules> compiled = diff::CompiledRules::Compile(RulesFrom(query.endpoint->compare));
+    if (compiled.ok()) {
+      entry->second = *std::move(compiled);
+    } else {
+      base::Log(base::Level::kError, "compare_rules_refused",
+                {{"endpoint", query.endpoint->name}, {"error", compiled.status().message()}});
+    }
+  }
+  return entry->second;
+}
+
+// ---- What is wrong: repaired and reported ----
+
+void Verifier::Confirm(const Episode& episode) {
+  const Sample& sample = episode.opener->sample;
+  const cache::Endpoint& endpoint = *sample.drawn.query.endpoint;
+  deps_.store->Fence(sample.drawn.key, deps_.random->Id(), options_.fence_ttl, [this](absl::Status fenced) {
+    (fenced.ok() ? counters_->repairs_done : counters_->repairs_failed)->Add();
+  });
+
+  auto report = std::make_shared<Report>();
+  diff::Divergence& divergence = report->divergence;
+  divergence.evidence = episode.opener->ticket.key();
+  // Of the fill, so that whoever confirms it again, here or on another replica, reports the same divergence.
+  divergence.id = absl::BytesToHexString(
+      base::Digest128(absl::StrCat(EpisodeId(sample), absl::string_view("\0", 1), sample.drawn.window)));
+  divergence.fingerprint = diff::Fingerprint(endpoint.name, episode.difference.patterns);
+  divergence.key = sample.drawn.key;
+  divergence.fill = absl::BytesToHexString(sample.fill);
+  divergence.differences = episode.difference.differences;
+  divergence.differences_total = episode.difference.differences_total;
+  divergence.patterns = episode.difference.patterns;
+  divergence.rule = "by_observation";
+  divergence.freshness = endpoint.freshness;
+  divergence.filled_at = sample.served.loaded_at;
+  divergence.served_at = episode.rule.served_at();
+  for (const Look& look : episode.rule.looks()) {
+    divergence.observations.push_back({look.candidate_at, look.candidate == Look::Candidate::kSameFill, look.control_at,
+                                       look.control == Look::Control::kDiffers, look.snapshot});
+  }
+  divergence.reads_affected = 1 + episode.joined.size();
+  divergence.after_cutover = sample.drawn.after_cutover;
+  divergence.confirmed_at = At(deps_.clock->Steady());
+  report->inputs.control_found = episode.control_found;
+  report->inputs.candidate_found = sample.served.found;
+  report->inputs.filled_at = divergence.filled_at;
+  report->inputs.confirmed_at = episode.rule.looks().back().candidate_at;
+
+  const std::vector<std::string> tags =
+      cache::RenderTags(endpoint, sample.drawn.query.tenant, sample.drawn.query.arguments);
+  report->waiting = tags.size();
+  ++reports_;
+  if (tags.empty()) return Conclude(report.get());
+  for (size_t i = 0; i < tags.size(); ++i) {
+    report->tags.emplace_back(tags[i], absl::UnknownError("not asked yet"));
+    deps_.store->LastInvalidated(cache::TagKey(sample.drawn.query.tenant, tags[i]),
+                                 [this, report, i](absl::StatusOr<absl::Time> at) {
+                                   report->tags[i].second = std::move(at);
+                                   if (--report->waiting == 0) Conclude(report.get());
+                                 });
+  }
+}
+
+void Verifier::Conclude(Report* report) {
+  // An invalidation that was under way during the confirming look may not have reached the key by then, and it has
+  // overwritten when the one before it was.
+  const absl::Time known_until = report->inputs.confirmed_at - kInvalidationTime;
+  std::string unknown;
+  for (auto& [tag, at] : report->tags) {
+    if (at.ok() && *at <= known_until) {
+      report->divergence.tags.emplace_back(tag, *at);
+    } else if (unknown.empty()) {
+      unknown = at.ok() ? absl::StrCat("Tag ", tag, " was invalidated while this was being confirmed.")
+                        : absl::StrCat("When tag ", tag, " was invalidated last is not known: ", at.status().message());
+    }
+  }
+  report->inputs.tags = report->divergence.tags;
+  diff::Cause cause =
+      unknown.empty() ? diff::ProbableCause(report->inputs) : diff::Cause{"unknown", std::move(unknown)};
+  report->divergence.cause = std::move(cause.name);
+  report->divergence.cause_evidence = std::move(cause.evidence);
+  counters_->divergences->Add();
+  base::Log(base::Level::kWarning, "divergence_confirmed",
+            {{"id", report->divergence.id},
+             {"endpoint", report->divergence.evidence.endpoint},
+             {"fingerprint", report->divergence.fingerprint},
+             {"cause", report->divergence.cause},
+             {"after_cutover", report->divergence.after_cutover}});
+  deps_.record(std::move(report->divergence));
+  --reports_;
+  FinishShutdown();
+}
+
+// ---- Warming the cache for shadow reads ----
+
+void Verifier::Fill(Drawn drawn) {
+  if (stopping_.load() || !budget_.Take(deps_.clock->Steady(), kReserveOfFills)) {
+    fills_.fetch_sub(1);
+    return counters_->fills_refused->Add();
+  }
+  std::vector<std::string> tag_keys = TagKeysOf(drawn.query);
+  const absl::Duration timeout = drawn.query.endpoint->timeout;
+  deps_.filler->Fill(std::move(drawn.query), std::move(drawn.key), std::move(tag_keys), timeout,
+                     [this](absl::StatusOr<cache::Filled> filled) {
+                       fills_.fetch_sub(1);
+                       (filled.ok() ? counters_->fills_done : counters_->fills_failed)->Add();
+                     });
+}
+
+void Verifier::Gauge() {
+  counters_->samples->Set(static_cast<double>(usage_->samples.load()));
+  counters_->episodes->Set(static_cast<double>(episodes_.size()));
+}
+
+}  // namespace shadowline::server

@@ -1,0 +1,215 @@
+// Verifier judges sampled reads, off every caller's path. Each sampled read ends in exactly one verdict.
+//
+// Life of a sample
+//   1. A reader hands over what it served (CACHE), or what the cache would have served beside what the database did
+//      (SHADOW). It is counted as sampled, and gets a ticket that can only be settled once; a ticket that is dropped,
+//      in whatever way, counts as shed.
+//   2. On the verifier's executor both sides are compared. Where the control's side is missing it is read, within the
+//      budget.
+//   3. Equal: matched. Unequal is not wrong yet: an episode, one for each (key, fill), looks again as the freshness
+//      rule says (diff/verdict/freshness.h), the candidate first and the control after it. Samples of the same fill
+//      join the open episode.
+//   4. Confirmed: the stale entry is fenced, so that it is not served again, and the divergence is handed to `record`.
+//
+// Proof by an earlier match
+//   A control answer that equalled a fill, and whose statement was sent at time q, proves every read of that fill that
+//   was answered by q + delta: the database held that value at q or later, so within delta before the reply, which is
+//   all that the freshness bound asks. Such reads are settled without a query. For the same reason a read joins an
+//   episode whose control is being asked only if it was answered by q + delta; a later one waits for the end of the
+//   episode and is then judged by itself if that did not settle what was wrong with the fill.
+//
+// Ownership: borrows everything in Deps; each must outlive it. The ledger must outlive the executors.
+// Threads:   Submit, Missed, Failed, Refused and Shutdown from any thread; everything else happens on `executor`, which
+//            store and filler belong to. The executor must have stopped when the verifier is destroyed.
+// Limits:    Options. What exceeds them is shed, and counted.
+#ifndef SHADOWLINE_SERVER_READ_VERIFIER_H_
+#define SHADOWLINE_SERVER_READ_VERIFIER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "base/executor.h"
+#include "base/metrics.h"
+#include "base/random.h"
+#include "cache/envelope/envelope.h"
+#include "cache/fill/filler.h"
+#include "cache/origin/control.h"
+#include "cache/store.h"
+#include "diff/compare/compare.h"
+#include "diff/evidence/evidence.h"
+#include "diff/evidence/ledger.h"
+#include "diff/verdict/freshness.h"
+#include "server/read/budget.h"
+
+namespace shadowline::server {
+
+// A read that was drawn for verification.
+struct Drawn {
+  cache::Query query;
+  std::string key;
+  uint64_t window = 0;
+  bool after_cutover = false;  // The target's mode is CACHE.
+};
+
+// The control's answer for a sampled read. Times are Clock::Steady().
+struct Truth {
+  absl::StatusOr<cache::ControlAnswer> answer;
+  absl::Duration asked_at;
+  absl::Duration answered_at;
+};
+
+// A sampled read: the candidate had an answer.
+struct Sample {
+  Drawn drawn;
+  std::string fill;  // Id of the fill that was served, or would have been.
+  cache::CachedAnswer served;
+  absl::Duration candidate_at;  // Clock::Steady() before the candidate was asked.
+  absl::Duration served_at;     // Clock::Steady() before the caller was answered.
+  std::optional<Truth> truth;   // What the caller was answered in SHADOW.
+};
+
+class Verifier {
+ public:
+  struct Options {
+    // Queries per second that verification may add to the database, and how many at once. A quarter of the burst is
+    // kept for episodes that look again, another for samples before background fills.
+    double queries_per_second = 200;
+    double burst = 200;
+    // Samples that wait or are open, and the bytes of their answers.
+    size_t samples_max = 10'000;
+    size_t bytes_max = 64 << 20;
+    // Background fills under way.
+    size_t fills_max = 64;
+    // Longest use of an earlier match (delta, if that is less), and how many are remembered.
+    absl::Duration match_reuse = absl::Seconds(1);
+    size_t matches_max = 100'000;
+    // As diff::FreshnessCase::Options.
+    int max_rounds = 5;
+    // How long a fence on a stale entry stands: longer than the longest load.
+    absl::Duration fence_ttl = absl::Minutes(2);
+    // Secret of the digests that stand for values.
+    std::string redaction_secret;
+  };
+
+  struct Deps {
+    cache::Store* store = nullptr;      // Belongs to `executor`.
+    cache::Control* control = nullptr;  // The verification pool, apart from the callers'.
+    cache::Filler* filler = nullptr;    // Over that store and control.
+    base::Executor* executor = nullptr;
+    const base::Clock* clock = nullptr;
+    base::Random* random = nullptr;  // Of `executor`.
+    diff::Ledger* ledger = nullptr;
+    base::Metrics* metrics = nullptr;
+    // Takes confirmed divergences, on `executor`; must not block.
+    absl::AnyInvocable<void(diff::Divergence)> record;
+  };
+
+  Verifier(Options options, Deps deps);
+  Verifier(const Verifier&) = delete;
+  Verifier& operator=(const Verifier&) = delete;
+  ~Verifier();
+
+  void Submit(Sample sample, absl::Duration candidate_latency);
+  // The candidate had no answer. With `fill` the cache is filled in the background, if the budget allows it.
+  void Missed(Drawn drawn, absl::Duration candidate_latency, bool fill);
+  // The candidate could not be read.
+  void Failed(const Drawn& drawn);
+  // The reader has no room to read the candidate: shed.
+  void Refused(const Drawn& drawn);
+
+  // Ends verification: what is queued or open is shed, and so is all that is submitted from now on. `done` runs on the
+  // executor once every divergence that was confirmed has been recorded.
+  void Shutdown(absl::AnyInvocable<void()> done);
+
+ private:
+  struct Episode;
+  struct Report;
+  struct Counters;
+  // What all held samples amount to. Shared with them: an executor may outlive the verifier with samples in its queue.
+  struct Usage {
+    std::atomic<size_t> samples{0};
+    std::atomic<size_t> bytes{0};
+  };
+  // A sample with the ticket of its read; counts against the limits until it is destroyed.
+  struct Held {
+    Held(std::shared_ptr<Usage> counted_in, Sample from, diff::Ledger::Ticket read_ticket);
+    ~Held();
+    const std::shared_ptr<Usage> usage;
+    const Sample sample;
+    diff::Ledger::Ticket ticket;
+  };
+  using HeldPtr = std::unique_ptr<Held>;
+  // A fill that equalled the control.
+  struct Match {
+    absl::Duration asked_at;
+    diff::Verdict verdict;
+  };
+  struct RulesOfCatalog {
+    std::shared_ptr<const cache::CompiledCatalog> catalog;
+    absl::flat_hash_map<const cache::Endpoint*, diff::CompiledRules> by_endpoint;
+  };
+
+  static size_t BytesOf(const Sample& sample);
+  void Shed(const diff::EvidenceKey& key, base::Counter* why);
+
+  void Judge(HeldPtr held);
+  void JudgeBeside(const std::string& id, HeldPtr held);
+  void JudgeAfter(const std::string& id, HeldPtr held);
+  Episode* Find(const std::string& id);
+  Episode* Open(const std::string& id, HeldPtr held, diff::FreshnessCase rule);
+  void Join(Episode* episode, HeldPtr held);
+  void LookAgain(const std::string& id, uint64_t turn);
+  void AskControl(const std::string& id, Episode* episode);
+  void Advance(const std::string& id, Episode* episode, const diff::Step& step);
+  void Close(std::string id, diff::Verdict verdict);
+  void ShedEpisode(const std::string& id, base::Counter* why);
+  // `held`: the sample whose fill the verdict is about; `ticket`: the read that is settled.
+  void Settle(const Held* held, diff::Ledger::Ticket* ticket, diff::Verdict verdict);
+
+  diff::FreshnessCase NewCase(const Sample& sample) const;
+  // Completes `look` by what the control said about the sample; `difference` is set where it differs.
+  void CompareInto(diff::Look* look, const Sample& sample, const Truth& truth, diff::Comparison* difference);
+  void KeepDifference(Episode* episode, diff::Comparison difference, const Truth& truth);
+  std::string TenantSecret(absl::string_view tenant) const;
+  const diff::CompiledRules& RulesOf(const cache::Query& query);
+
+  void Confirm(const Episode& episode);
+  void Conclude(Report* report);
+  void Fill(Drawn drawn);
+  void Gauge();
+  void FinishShutdown();
+  // The wall time of a steady moment. It never jumps, so that the freshness rule holds whatever the machine's clock
+  // does.
+  absl::Time At(absl::Duration steady) const { return wall_origin_ + steady; }
+
+  const Options options_;
+  Deps deps_;
+  const absl::Time wall_origin_;
+  const std::unique_ptr<Counters> counters_;
+  const std::shared_ptr<Usage> usage_ = std::make_shared<Usage>();
+  std::atomic<bool> stopping_{false};
+  std::atomic<size_t> fills_{0};
+
+  // From here on the executor's alone.
+  Budget budget_;
+  absl::flat_hash_map<std::string, std::unique_ptr<Episode>> episodes_;
+  absl::flat_hash_map<std::string, Match> matches_;
+  RulesOfCatalog rules_;
+  uint64_t turns_ = 0;
+  size_t reports_ = 0;
+  absl::AnyInvocable<void()> shutdown_done_;
+};
+
+}  // namespace shadowline::server
+
+#endif  // SHADOWLINE_SERVER_READ_VERIFIER_H_
