@@ -1,0 +1,343 @@
+#include "server/read/cached_reader.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "cache/key/key.h"
+
+namespace shadowline::server {
+namespace {
+
+namespace v1 = shadowline::v1;
+using cache::Slot;
+
+constexpr size_t kNameBytesMax = 128;
+constexpr char kTooLate[] = "the call's deadline passed before the database was asked";
+
+absl::Status CheckNames(const v1::ReadRequest& request) {
+  if (request.tenant().empty())
+    return absl::InvalidArgumentError("tenant: missing; name the tenant whose data is read");
+  if (request.endpoint().empty()) return absl::InvalidArgumentError("endpoint: missing; expected family/endpoint");
+  if (request.tenant().size() > kNameBytesMax) return absl::InvalidArgumentError("tenant: longer than 128 bytes");
+  if (request.endpoint().size() > kNameBytesMax) return absl::InvalidArgumentError("endpoint: longer than 128 bytes");
+  if (request.request_id().size() > kNameBytesMax) {
+    return absl::InvalidArgumentError("request_id: longer than 128 bytes");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+// One read under way. The request lives until `done` is called.
+struct CachedReader::Op {
+  const v1::ReadRequest* request;
+  v1::ReadResponse* response;
+  Done done;
+  absl::Duration deadline;  // Clock::Steady()
+
+  std::shared_ptr<const cache::CompiledCatalog> catalog;
+  const cache::Endpoint* endpoint = nullptr;
+  std::vector<std::optional<std::string>> arguments;
+  std::string key;  // Empty where the cache is not touched.
+
+  // Of the target's flag, as of `flags_version`.
+  uint64_t flags_version = 0;
+  uint64_t flags_revision = 0;
+  uint64_t epoch = 0;
+  uint64_t window = 0;
+  flags::Mode mode = flags::Mode::kDatabase;
+  Draws draws;
+  Route route;
+
+  absl::Duration asked_at;  // When the candidate was asked, and, where sampled, how long it took.
+  absl::Duration candidate_latency;
+
+  cache::Query AsQuery() const { return {catalog, endpoint, request->tenant(), arguments}; }
+  Drawn AsDrawn() const { return {AsQuery(), key, window, mode == flags::Mode::kCache}; }
+};
+
+// A sampled read whose two sides are under way; handed over when both are here. The caller is not part of it.
+struct CachedReader::ShadowRead {
+  Drawn drawn;
+  absl::Duration asked_at;
+  absl::Duration candidate_at;  // When the candidate's answer was here.
+  std::optional<absl::StatusOr<Slot>> slot;
+  std::optional<Truth> truth;
+};
+
+struct CachedReader::Counters {
+  explicit Counters(base::Metrics* metrics) {
+    const auto read = [metrics](const char* source, v1::ReadReason reason) {
+      return metrics->AddCounter("shadowline_reads_total", "Reads that were answered, by source and reason.",
+                                 {{"source", source}, {"reason", v1::ReadReason_Name(reason).substr(12)}});
+    };
+    for (int reason = v1::READ_REASON_MODE_DATABASE; reason < v1::ReadReason_ARRAYSIZE; ++reason) {
+      const auto named = static_cast<v1::ReadReason>(reason);
+      if (named != v1::READ_REASON_CACHE_HIT) reads[v1::SOURCE_DATABASE][reason] = read("database", named);
+    }
+    for (v1::ReadReason reason : {v1::READ_REASON_CACHE_HIT, v1::READ_REASON_CACHE_MISS}) {
+      reads[v1::SOURCE_CACHE][reason] = read("cache", reason);
+    }
+    for (int code = 1; code < static_cast<int>(errors.size()); ++code) {
+      errors[code] = metrics->AddCounter("shadowline_read_errors_total", "Reads that failed, by status code.",
+                                         {{"code", absl::StatusCodeToString(static_cast<absl::StatusCode>(code))}});
+    }
+    const auto candidate = [metrics](const char* outcome) {
+      return metrics->AddCounter("shadowline_candidate_reads_total", "Reads of the cache, by what was found.",
+                                 {{"outcome", outcome}});
+    };
+    hits = candidate("hit");
+    misses = candidate("miss");
+    garbage = candidate("garbage");
+    unavailable = candidate("error");
+  }
+
+  std::array<std::array<base::Counter*, v1::ReadReason_ARRAYSIZE>, v1::Source_ARRAYSIZE> reads{};
+  std::array<base::Counter*, 17> errors{};
+  base::Counter* hits;
+  base::Counter* misses;
+  base::Counter* garbage;
+  base::Counter* unavailable;
+};
+
+CachedReader::CachedReader(Options options, Deps deps)
+    : options_(options),
+      deps_(deps),
+      counters_(std::make_unique<Counters>(deps.metrics)),
+      catalog_(deps.catalog),
+      flags_(deps.board) {}
+
+CachedReader::~CachedReader() = default;
+
+void CachedReader::Read(const v1::ReadRequest& request, v1::ReadResponse* response, absl::Duration timeout, Done done) {
+  auto op = std::make_unique<Op>();
+  op->request = &request;
+  op->response = response;
+  op->done = std::move(done);
+  op->deadline = deps_.clock->Steady() + timeout;
+  if (absl::Status status = Prepare(op.get()); !status.ok()) return Fail(std::move(op), std::move(status));
+  if (op->route.from_cache) return ReadCache(std::move(op));
+  if (op->route.verify) return ReadShadow(std::move(op));
+  ReadDatabase(std::move(op), nullptr);
+}
+
+absl::Status CachedReader::Prepare(Op* op) {
+  const v1::ReadRequest& request = *op->request;
+  if (absl::Status names = CheckNames(request); !names.ok()) return names;
+  op->catalog = catalog_.Refresh();
+  if (op->catalog == nullptr) {
+    return absl::UnavailableError("this replica has no catalog yet; apply one, or retry with backoff");
+  }
+  const bool leased = deps_.board->Leased();
+  const flags::Snapshot* flags = flags_.Refresh().get();
+  if (flags == nullptr) return absl::UnavailableError("this replica has no flags yet; retry with backoff");
+  op->endpoint = op->catalog->Find(request.endpoint());
+  if (op->endpoint == nullptr) {
+    return absl::NotFoundError(
+        absl::StrCat("endpoint ", request.endpoint(), ": not in catalog revision ", op->catalog->revision()));
+  }
+  if (!flags->HasTenant(request.tenant())) {
+    return absl::NotFoundError(absl::StrCat("tenant ", request.tenant(), ": not among the catalog's tenants"));
+  }
+  absl::StatusOr<std::vector<std::optional<std::string>>> arguments = cache::CanonicalArguments(*op->endpoint, request);
+  if (!arguments.ok()) return std::move(arguments).status();
+  op->arguments = *std::move(arguments);
+
+  const flags::Flag& flag = *flags->Find(request.tenant(), op->endpoint->family);
+  op->flags_version = flags_.version();
+  op->flags_revision = flags->revision();
+  op->epoch = flag.epoch;
+  op->window = flag.window;
+  op->mode = flag.mode;
+  if (flag.mode != flags::Mode::kDatabase) {
+    op->key = cache::CacheKey(*op->endpoint, request.tenant(), flag.epoch, op->arguments);
+    op->draws = DrawsOf(op->key, request.request_id(), deps_.random);
+  }
+  op->route = ChooseRoute(flag, leased, request.consistency(), op->draws);
+  return absl::OkStatus();
+}
+
+bool CachedReader::StillFromCache(Op* op) {
+  // The lease before the flags: then they are at least as new as the lease that vouches for them.
+  const bool leased = deps_.board->Leased();
+  if (leased && deps_.board->version() == op->flags_version) return true;
+  const flags::Snapshot& flags = *flags_.Refresh();
+  const flags::Flag& flag = *flags.Find(op->request->tenant(), op->endpoint->family);
+  const Route now = ChooseRoute(flag, leased, op->request->consistency(), op->draws);
+  // A new epoch dropped what was found under the old one.
+  if (now.from_cache && flag.epoch == op->epoch) return true;
+  op->route = {.reason = now.from_cache ? v1::READ_REASON_CACHE_MISS : now.reason};
+  op->flags_revision = flags.revision();
+  return false;
+}
+
+// ---- From the database ----
+
+bool CachedReader::ReadDatabase(OpPtr op, std::shared_ptr<ShadowRead> shadow) {
+  const absl::Duration asked_at = deps_.clock->Steady();
+  const absl::Duration remaining = op->deadline - asked_at;
+  if (remaining <= absl::ZeroDuration()) {
+    Fail(std::move(op), absl::DeadlineExceededError(kTooLate));
+    return false;
+  }
+  cache::Query query = op->AsQuery();
+  deps_.control->Load(std::move(query), remaining, deps_.executor,
+                      [this, asked_at, op = std::move(op),
+                       shadow = std::move(shadow)](absl::StatusOr<cache::ControlAnswer> answer) mutable {
+                        if (shadow != nullptr) shadow->truth.emplace(Truth{answer, asked_at, deps_.clock->Steady()});
+                        if (answer.ok()) {
+                          const uint64_t etag = cache::Etag(answer->found, answer->body);
+                          Reply(std::move(op), v1::SOURCE_DATABASE, answer->found, std::move(answer->body),
+                                absl::ZeroDuration(), etag);
+                        } else {
+                          Fail(std::move(op), std::move(answer).status());
+                        }
+                        if (shadow != nullptr) CompleteShadow(shadow.get());
+                      });
+  return true;
+}
+
+// The caller is answered as by ReadDatabase. The candidate is read beside it; the side that comes last hands both over.
+void CachedReader::ReadShadow(OpPtr op) {
+  auto shadow = std::make_shared<ShadowRead>();
+  shadow->drawn = op->AsDrawn();
+  if (shadow_reads_ >= options_.shadow_reads_max) {
+    deps_.verifier->Refused(shadow->drawn);
+    ReadDatabase(std::move(op), nullptr);
+    return;
+  }
+  if (!ReadDatabase(std::move(op), shadow)) return;
+  ++shadow_reads_;
+  shadow->asked_at = deps_.clock->Steady();
+  deps_.store->Get(shadow->drawn.key, [this, shadow](absl::StatusOr<Slot> slot) {
+    shadow->candidate_at = deps_.clock->Steady();
+    shadow->slot = std::move(slot);
+    CompleteShadow(shadow.get());
+  });
+}
+
+void CachedReader::CompleteShadow(ShadowRead* shadow) {
+  if (!shadow->slot.has_value() || !shadow->truth.has_value()) return;
+  --shadow_reads_;
+  absl::StatusOr<Slot>& slot = *shadow->slot;
+  const absl::Duration latency = shadow->candidate_at - shadow->asked_at;
+  if (!slot.ok()) {
+    counters_->unavailable->Add();
+    return deps_.verifier->Failed(shadow->drawn);
+  }
+  std::optional<cache::CachedAnswer> answer = Decode(shadow->drawn.key, *slot);
+  if (!answer.has_value()) {
+    // Filled in the background, unless somebody is at it.
+    return deps_.verifier->Missed(std::move(shadow->drawn), latency, /*fill=*/slot->kind != Slot::Kind::kLease);
+  }
+  deps_.verifier->Submit({std::move(shadow->drawn), std::move(slot->token), *std::move(answer), shadow->asked_at,
+                          shadow->candidate_at, std::move(shadow->truth)},
+                         latency);
+}
+
+// ---- From the cache ----
+
+void CachedReader::ReadCache(OpPtr op) {
+  op->asked_at = deps_.clock->Steady();
+  std::string key = op->key;
+  deps_.store->Get(std::move(key), [this, op = std::move(op)](absl::StatusOr<Slot> slot) mutable {
+    if (op->route.verify) op->candidate_latency = deps_.clock->Steady() - op->asked_at;
+    if (!slot.ok()) {
+      counters_->unavailable->Add();
+      if (op->route.verify) deps_.verifier->Failed(op->AsDrawn());
+      op->route.reason = v1::READ_REASON_CACHE_UNAVAILABLE;
+      ReadDatabase(std::move(op), nullptr);
+      return;
+    }
+    std::optional<cache::CachedAnswer> answer = Decode(op->key, *slot);
+    if (!answer.has_value()) return Fill(std::move(op));
+    ServeCached(std::move(op), std::move(slot->token), *std::move(answer));
+  });
+}
+
+void CachedReader::ServeCached(OpPtr op, std::string fill, cache::CachedAnswer answer) {
+  if (!StillFromCache(op.get())) {
+    ReadDatabase(std::move(op), nullptr);
+    return;
+  }
+  const absl::Duration age = std::max(deps_.clock->Now() - answer.loaded_at, absl::ZeroDuration());
+  if (!op->route.verify) {
+    return Reply(std::move(op), v1::SOURCE_CACHE, answer.found, std::move(answer.body), age, answer.etag);
+  }
+  std::string body = answer.body;
+  const uint64_t etag = answer.etag;
+  const bool found = answer.found;
+  const absl::Duration latency = op->candidate_latency;
+  Sample sample{op->AsDrawn(), std::move(fill), std::move(answer), op->asked_at, deps_.clock->Steady(), std::nullopt};
+  Reply(std::move(op), v1::SOURCE_CACHE, found, std::move(body), age, etag);
+  deps_.verifier->Submit(std::move(sample), latency);
+}
+
+void CachedReader::Fill(OpPtr op) {
+  op->route.reason = v1::READ_REASON_CACHE_MISS;
+  const absl::Duration remaining = op->deadline - deps_.clock->Steady();
+  if (remaining <= absl::ZeroDuration()) return Fail(std::move(op), absl::DeadlineExceededError(kTooLate));
+  std::vector<std::string> tag_keys;
+  for (const std::string& tag : cache::RenderTags(*op->endpoint, op->request->tenant(), op->arguments)) {
+    tag_keys.push_back(cache::TagKey(op->request->tenant(), tag));
+  }
+  cache::Query query = op->AsQuery();
+  std::string key = op->key;
+  deps_.filler->Fill(std::move(query), std::move(key), std::move(tag_keys), remaining,
+                     [this, op = std::move(op)](absl::StatusOr<cache::Filled> filled) mutable {
+                       if (filled.ok() && filled->from_store) {
+                         const uint64_t etag = cache::Etag(filled->answer.found, filled->answer.body);
+                         return ServeCached(std::move(op), std::move(filled->fill_id),
+                                            {.found = filled->answer.found,
+                                             .body = std::move(filled->answer.body),
+                                             .loaded_at = filled->answer.started_at,
+                                             .snapshot = std::move(filled->answer.snapshot),
+                                             .after_fence = filled->after_fence,
+                                             .etag = etag});
+                       }
+                       if (op->route.verify) {
+                         deps_.verifier->Missed(op->AsDrawn(), op->candidate_latency, /*fill=*/false);
+                       }
+                       if (!filled.ok()) return Fail(std::move(op), std::move(filled).status());
+                       const uint64_t etag = cache::Etag(filled->answer.found, filled->answer.body);
+                       Reply(std::move(op), v1::SOURCE_DATABASE, filled->answer.found, std::move(filled->answer.body),
+                             absl::ZeroDuration(), etag);
+                     });
+}
+
+std::optional<cache::CachedAnswer> CachedReader::Decode(const std::string& key, const Slot& slot) {
+  if (slot.kind == Slot::Kind::kValue) {
+    absl::StatusOr<cache::CachedAnswer> answer = cache::DecodeEnvelope(key, slot.bytes);
+    if (answer.ok()) {
+      counters_->hits->Add();
+      return *std::move(answer);
+    }
+  }
+  const bool garbage = slot.kind == Slot::Kind::kValue || slot.kind == Slot::Kind::kForeign;
+  (garbage ? counters_->garbage : counters_->misses)->Add();
+  return std::nullopt;
+}
+
+// ---- Answering ----
+
+void CachedReader::Reply(OpPtr op, v1::Source source, bool found, std::string body, absl::Duration age, uint64_t etag) {
+  v1::ReadResponse* response = op->response;
+  response->set_found(found);
+  response->set_body(std::move(body));
+  response->set_source(source);
+  response->set_reason(op->route.reason);
+  response->set_age_us(absl::ToInt64Microseconds(age));
+  response->set_etag(etag);
+  response->set_flag_revision(op->flags_revision);
+  counters_->reads[source][op->route.reason]->Add();
+  op->done(absl::OkStatus());
+}
+
+void CachedReader::Fail(OpPtr op, absl::Status status) {
+  const size_t code = static_cast<size_t>(status.raw_code());
+  if (code < counters_->errors.size()) counters_->errors[code]->Add();
+  op->done(std::move(status));
+}
+
+}  // namespace shadowline::server

@@ -1,0 +1,108 @@
+// CachedReader serves reads by the catalog and the flags of this moment.
+//
+//   route      the caller's answer                           verification, of sampled reads
+//   DATABASE   the control's                                 none
+//   SHADOW     the control's                                 the candidate is read at the same time
+//   CACHE      the candidate's; on a miss the filler's;      the control is read afterwards, by the verifier
+//              the control's where the cache is away
+//
+// A caller whose answer comes from the database never waits for the cache. An answer from the cache is given only if,
+// at that very moment, the flag lease holds and the flags still send this key to the cache; otherwise the database is
+// asked.
+//
+// Ownership: borrows everything in Deps; each must outlive the executor's last task.
+// Threads:   belongs to one executor, on which Read is called, `done` is called (for a request that is refused, inside
+//            Read), and which store and filler belong to. Control, Board, CatalogHolder and Verifier are shared.
+// Errors:    those of ReadService.Read.
+// Cost:      a hit that is not sampled takes no lock.
+// Limits:    shadow_reads_max.
+#ifndef SHADOWLINE_SERVER_READ_CACHED_READER_H_
+#define SHADOWLINE_SERVER_READ_CACHED_READER_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "base/executor.h"
+#include "base/metrics.h"
+#include "base/random.h"
+#include "cache/envelope/envelope.h"
+#include "cache/fill/filler.h"
+#include "cache/origin/control.h"
+#include "cache/store.h"
+#include "flags/board.h"
+#include "server/read/catalog_holder.h"
+#include "server/read/reader.h"
+#include "server/read/route.h"
+#include "server/read/verifier.h"
+
+namespace shadowline::server {
+
+class CachedReader final : public Reader {
+ public:
+  struct Options {
+    // Sampled reads in SHADOW that wait for either side. Further ones are not verified, and counted as shed.
+    size_t shadow_reads_max = 1024;
+  };
+
+  struct Deps {
+    const flags::Board* board = nullptr;
+    const CatalogHolder* catalog = nullptr;
+    cache::Store* store = nullptr;
+    cache::Control* control = nullptr;
+    cache::Filler* filler = nullptr;
+    Verifier* verifier = nullptr;
+    base::Executor* executor = nullptr;
+    const base::Clock* clock = nullptr;
+    base::Random* random = nullptr;
+    base::Metrics* metrics = nullptr;
+  };
+
+  CachedReader(Options options, Deps deps);
+  ~CachedReader() override;
+
+  void Read(const shadowline::v1::ReadRequest& request, shadowline::v1::ReadResponse* response, absl::Duration timeout,
+            Done done) override;
+
+ private:
+  struct Op;
+  struct ShadowRead;
+  struct Counters;
+  using OpPtr = std::unique_ptr<Op>;
+
+  // Fills in everything about `op` but its messages; on error no query was made.
+  absl::Status Prepare(Op* op);
+  // May `op` be answered from the cache now? If not, its route says where it goes instead.
+  bool StillFromCache(Op* op);
+
+  // `shadow`, where there is one, gets a copy of the answer. False: the deadline has passed, and nothing was asked.
+  bool ReadDatabase(OpPtr op, std::shared_ptr<ShadowRead> shadow);
+  void ReadShadow(OpPtr op);
+  void CompleteShadow(ShadowRead* shadow);
+  void ReadCache(OpPtr op);
+  void ServeCached(OpPtr op, std::string fill, cache::CachedAnswer answer);
+  void Fill(OpPtr op);
+
+  // The answer in `slot`; nothing where it holds none. Counts what it was.
+  std::optional<cache::CachedAnswer> Decode(const std::string& key, const cache::Slot& slot);
+  void Reply(OpPtr op, shadowline::v1::Source source, bool found, std::string body, absl::Duration age, uint64_t etag);
+  void Fail(OpPtr op, absl::Status status);
+
+  const Options options_;
+  const Deps deps_;
+  const std::unique_ptr<Counters> counters_;
+  LocalCopy<CatalogHolder> catalog_;
+  LocalCopy<flags::Board> flags_;
+  size_t shadow_reads_ = 0;
+};
+
+}  // namespace shadowline::server
+
+#endif  // SHADOWLINE_SERVER_READ_CACHED_READER_H_

@@ -1,0 +1,226 @@
+// One replica's read path over a simulated database and a simulated Redis: a reader on its lane, a verifier in the
+// background, writers that invalidate, and a history that says which answers were right.
+//
+// Endpoint `pricing/quote` has one text parameter `id` and the tags `quote:{id}` and `tenant`; its answer is the row
+// that Write() stores. Tenants are `acme` and `globex`.
+#ifndef SHADOWLINE_TESTS_SERVER_READ_WORLD_H_
+#define SHADOWLINE_TESTS_SERVER_READ_WORLD_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "base/metrics.h"
+#include "base/random.h"
+#include "cache/fill/filler.h"
+#include "cache/flight/flight.h"
+#include "cache/invalidate/invalidator.h"
+#include "cache/key/key.h"
+#include "diff/evidence/ledger.h"
+#include "flags/board.h"
+#include "server/read/cached_reader.h"
+#include "server/read/verifier.h"
+#include "tests/sim/sim.h"
+#include "tests/sim/sim_database.h"
+#include "tests/sim/sim_store.h"
+
+namespace shadowline::server {
+
+struct ReadWorldOptions {
+  uint64_t seed = 1;
+  absl::Duration freshness = absl::Seconds(1);
+  absl::Duration lease = absl::Hours(10'000);
+  CachedReader::Options reader;
+  Verifier::Options verifier;
+};
+
+class ReadWorld {
+ public:
+  // What became of one read.
+  struct Answer {
+    shadowline::v1::ReadRequest request;
+    shadowline::v1::ReadResponse response;
+    absl::Time asked_at;
+    absl::Time replied_at;
+    std::optional<absl::Status> status;
+  };
+
+  explicit ReadWorld(ReadWorldOptions options = {})
+      : world(options.seed),
+        database(world.clock()),
+        control_random(options.seed + 1'000),
+        control({}, &database, world.executor(), world.clock(), &control_random),
+        verification_control({}, &database, world.executor(), world.clock(), world.random()),
+        redis(world.clock(), world.random()),
+        lane_store(&redis, world.executor()),
+        background_store(&redis, world.executor()),
+        writer_store(&redis, world.executor()),
+        invalidator({}, &writer_store, world.clock(), world.random()),
+        board(world.clock(), options.lease),
+        ledger(world.clock()),
+        lane_filler({}, &lane_store, &control, &flight, world.executor(), world.clock(), world.random()),
+        background_filler({}, &background_store, &verification_control, &flight, world.executor(), world.clock(),
+                          world.random()),
+        verifier(WithSecret(options.verifier),
+                 {.store = &background_store,
+                  .control = &verification_control,
+                  .filler = &background_filler,
+                  .executor = world.executor(),
+                  .clock = world.clock(),
+                  .random = world.random(),
+                  .ledger = &ledger,
+                  .metrics = &metrics,
+                  .record = [this](diff::Divergence divergence) { divergences.push_back(std::move(divergence)); }}),
+        reader(options.reader, {.board = &board,
+                                .catalog = &catalog,
+                                .store = &lane_store,
+                                .control = &control,
+                                .filler = &lane_filler,
+                                .verifier = &verifier,
+                                .executor = world.executor(),
+                                .clock = world.clock(),
+                                .random = world.random(),
+                                .metrics = &metrics}) {
+    PublishCatalog(options.freshness);
+    Route(flags::Flag{});
+  }
+
+  void PublishCatalog(absl::Duration freshness) {
+    cache::Endpoint endpoint;
+    endpoint.name = "pricing/quote";
+    endpoint.family = "pricing";
+    endpoint.parameters = {{.name = "id"}};
+    endpoint.freshness = freshness;
+    endpoint.ttl = absl::Minutes(10);
+    endpoint.negative_ttl = absl::Minutes(1);
+    endpoint.timeout = absl::Seconds(5);
+    endpoint.tags = {{{.literal = "quote:"}, {.literal = "", .parameter = 0}}, {{.literal = "tenant"}}};
+    catalog.Publish(std::make_shared<cache::CompiledCatalog>(++catalog_revision_, shadowline::v1::Catalog(),
+                                                             std::vector<cache::Endpoint>{endpoint}));
+  }
+
+  // Both tenants get `flag`; the answer of the flag store was asked for at this moment.
+  void Route(flags::Flag flag) {
+    flag.window = 7;
+    flags::Snapshot::Targets targets;
+    for (const char* tenant : {"acme", "globex"}) targets[{"pricing", tenant}] = flag;
+    board.Publish(std::make_shared<flags::Snapshot>(
+                      ++flag_revision_, absl::flat_hash_set<std::string>{"acme", "globex"}, std::move(targets)),
+                  world.clock()->Steady());
+  }
+  void RouteShadow(uint32_t sample_ppm = 1'000'000) { Route({.mode = flags::Mode::kShadow, .sample_ppm = sample_ppm}); }
+  void RouteCache(uint32_t sample_ppm = 0, uint32_t serve_ppm = 1'000'000) {
+    Route({.mode = flags::Mode::kCache, .serve_ppm = serve_ppm, .sample_ppm = sample_ppm});
+  }
+
+  // ---- Reading ----
+
+  static shadowline::v1::ReadRequest Request(const std::string& id, const std::string& tenant = "acme") {
+    shadowline::v1::ReadRequest request;
+    request.set_tenant(tenant);
+    request.set_endpoint("pricing/quote");
+    auto* parameter = request.add_parameters();
+    parameter->set_name("id");
+    parameter->mutable_value()->set_text(id);
+    return request;
+  }
+  std::shared_ptr<Answer> Start(shadowline::v1::ReadRequest request, absl::Duration timeout = absl::Seconds(10)) {
+    auto answer = std::make_shared<Answer>();
+    answer->request = std::move(request);
+    answer->asked_at = world.clock()->Now();
+    reader.Read(answer->request, &answer->response, timeout, [this, answer](absl::Status status) {
+      answer->status = std::move(status);
+      answer->replied_at = world.clock()->Now();
+    });
+    return answer;
+  }
+  // Runs the world until the answer is there, and no further.
+  std::shared_ptr<Answer> Read(shadowline::v1::ReadRequest request, absl::Duration timeout = absl::Seconds(10)) {
+    std::shared_ptr<Answer> answer = Start(std::move(request), timeout);
+    while (!answer->status.has_value() && world.executor()->RunOne()) {
+    }
+    return answer;
+  }
+  std::shared_ptr<Answer> Read(const std::string& id) { return Read(Request(id)); }
+
+  // ---- Writing ----
+
+  static std::string Row(const std::string& id, const std::string& tenant = "acme") {
+    return sim::RowKey("pricing/quote", tenant, {id});
+  }
+  // The cache key at epoch 0.
+  std::string Key(const std::string& id, const std::string& tenant = "acme") {
+    return cache::CacheKey(catalog.Current()->endpoints()[0], tenant, 0, {id});
+  }
+  // A row with a value that was never there before.
+  void Write(const std::string& id, const std::string& tenant = "acme") {
+    database.Write(Row(id, tenant), absl::StrCat(R"({"price":)", ++price_, "}"));
+  }
+  // Retries until the fences stand.
+  void Invalidate(const std::string& id, const std::string& tenant = "acme") {
+    invalidator.Invalidate(tenant, {absl::StrCat("quote:", id)}, [this, id, tenant](absl::StatusOr<uint64_t> fenced) {
+      if (!fenced.ok())
+        world.executor()->PostAfter(absl::Milliseconds(5), [this, id, tenant] { Invalidate(id, tenant); });
+    });
+  }
+
+  // ---- What to expect ----
+
+  // Did the database hold this answer at some moment of the last `delta` before the reply?
+  bool WasRight(const Answer& answer, absl::Duration delta) const {
+    const std::optional<std::string> value =
+        answer.response.found() ? std::optional<std::string>(answer.response.body()) : std::nullopt;
+    return database.HeldBetween(Row(answer.request.parameters(0).value().text(), answer.request.tenant()), value,
+                                answer.replied_at - delta, answer.replied_at);
+  }
+  uint64_t Queries() const { return control.queries() + verification_control.queries(); }
+  diff::Counts Counts() const { return ledger.totals().counts; }
+  // The value of one exposed sample, for example `shadowline_verdicts_total{verdict="matched"}`.
+  double Metric(const std::string& sample) const {
+    const std::string text = metrics.Expose();
+    const size_t at = text.find(absl::StrCat("\n", sample, " "));
+    return at == std::string::npos ? -1 : std::stod(text.substr(at + sample.size() + 2));
+  }
+
+  sim::SimWorld world;
+  sim::SimDatabase database;
+  base::Random control_random;  // Apart, so that what else happens does not change how long the database takes.
+  sim::SimControl control;
+  sim::SimControl verification_control;
+  sim::SimRedis redis;
+  sim::SimStore lane_store;
+  sim::SimStore background_store;
+  sim::SimStore writer_store;
+  cache::Invalidator invalidator;
+  flags::Board board;
+  CatalogHolder catalog;
+  diff::Ledger ledger;
+  base::Metrics metrics;
+  cache::FillFlight flight;
+  cache::Filler lane_filler;
+  cache::Filler background_filler;
+  std::vector<diff::Divergence> divergences;
+  Verifier verifier;
+  CachedReader reader;
+
+ private:
+  static Verifier::Options WithSecret(Verifier::Options options) {
+    options.redaction_secret = "a secret of this test";
+    return options;
+  }
+
+  uint64_t catalog_revision_ = 0;
+  uint64_t flag_revision_ = 0;
+  uint64_t price_ = 0;
+};
+
+}  // namespace shadowline::server
+
+#endif  // SHADOWLINE_TESTS_SERVER_READ_WORLD_H_

@@ -1,0 +1,434 @@
+#include "server/read/verifier.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "tests/server/read_world.h"
+
+namespace shadowline::server {
+namespace {
+
+namespace v1 = shadowline::v1;
+using ::testing::AnyOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+
+constexpr absl::Duration kDelta = absl::Seconds(1);
+
+// Verdicts of all kinds but shed.
+uint64_t Judged(const diff::Counts& c) {
+  return c.matched + c.excused + c.healed + c.confirmed + c.inconclusive + c.errored;
+}
+
+// ---- Single samples ----
+
+TEST(VerifierTest, AServedValueThatTheDatabaseHoldsIsMatched) {
+  ReadWorld w;
+  w.Write("1");
+  w.RouteCache(/*sample_ppm=*/1'000'000);
+  w.Read("1");
+  w.Read("1");
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().sampled, 1u);
+  EXPECT_EQ(w.Counts().matched, 1u);
+  EXPECT_EQ(w.Counts().candidate_misses, 1u);
+  const diff::Flush flush = w.ledger.BuildFlush();
+  ASSERT_EQ(flush.episodes.size(), 1u);
+  const auto& [key, episodes] = *flush.episodes.begin();
+  EXPECT_EQ(key.tenant, "acme");
+  EXPECT_EQ(key.family, "pricing");
+  EXPECT_EQ(key.endpoint, "pricing/quote");
+  EXPECT_EQ(key.window, 7u);
+  EXPECT_EQ(key.catalog_revision, 1u);
+  ASSERT_EQ(episodes.size(), 1u);
+  EXPECT_FALSE(episodes[0].exercised);
+}
+
+TEST(VerifierTest, AFillAfterAnInvalidationCountsAsExercised) {
+  ReadWorld w;
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  w.Write("1");
+  w.Invalidate("1");
+  w.world.RunUntilIdle();
+  w.Read("1");
+  w.Read("1");
+  w.world.RunUntilIdle();
+  const diff::Flush flush = w.ledger.BuildFlush();
+  ASSERT_EQ(flush.episodes.size(), 1u);
+  EXPECT_TRUE(flush.episodes.begin()->second[0].exercised);
+}
+
+TEST(VerifierTest, AForgottenInvalidationIsConfirmedRepairedAndReported) {
+  for (const bool cache : {false, true}) {
+    ReadWorld w;
+    w.Write("1");
+    w.RouteCache();
+    w.Read("1");
+    cache ? w.RouteCache(1'000'000) : w.RouteShadow();
+    w.Write("1");  // And nobody says so.
+    const absl::Time written_at = w.world.clock()->Now();
+    w.Read("1");
+    w.world.RunUntilIdle();
+    EXPECT_EQ(w.Counts().confirmed, 1u);
+    ASSERT_EQ(w.divergences.size(), 1u);
+    const diff::Divergence& divergence = w.divergences[0];
+    EXPECT_EQ(divergence.id.size(), 32u);
+    EXPECT_EQ(divergence.rule, "by_observation");
+    EXPECT_EQ(divergence.cause, "missed_invalidation") << divergence.cause_evidence;
+    EXPECT_THAT(divergence.tags,
+                ElementsAre(Pair("quote:1", absl::InfinitePast()), Pair("tenant", absl::InfinitePast())));
+    EXPECT_THAT(divergence.patterns, ElementsAre("/price: value"));
+    EXPECT_EQ(divergence.key, w.Key("1"));
+    EXPECT_EQ(divergence.after_cutover, cache);
+    EXPECT_EQ(divergence.reads_affected, 1u);
+    EXPECT_GE(divergence.confirmed_at - written_at, kDelta);
+    EXPECT_LE(divergence.confirmed_at - written_at, kDelta + absl::Milliseconds(100));
+    ASSERT_GE(divergence.observations.size(), 2u);
+    EXPECT_TRUE(divergence.observations.back().same_fill);
+    EXPECT_TRUE(divergence.observations.back().differed);
+    EXPECT_GE(divergence.observations.back().candidate_at - divergence.observations.front().control_at, kDelta);
+    // Redacted: neither price is shown.
+    ASSERT_EQ(divergence.differences.size(), 1u);
+    EXPECT_THAT(divergence.differences[0].control, HasSubstr("#"));
+    // Repaired: fenced, and filled anew by the next read.
+    EXPECT_EQ(w.redis.Find(w.Key("1"))->slot.kind, cache::Slot::Kind::kFence);
+    w.RouteCache();
+    EXPECT_EQ(w.Read("1")->response.body(), R"({"price":2})");
+    EXPECT_EQ(w.Metric("shadowline_divergences_total"), 1);
+    EXPECT_EQ(w.Metric(R"(shadowline_repairs_total{outcome="done"})"), 1);
+  }
+}
+
+TEST(VerifierTest, AnInvalidationWithinTheBoundHeals) {
+  ReadWorld w;
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  w.Write("1");
+  w.Read("1");
+  w.world.RunFor(kDelta / 2);
+  w.Invalidate("1");
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().healed, 1u);
+  EXPECT_EQ(w.Counts().confirmed, 0u);
+}
+
+TEST(VerifierTest, LaterReadsOfTheSameFillJoinItsEpisode) {
+  ReadWorld w;
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  w.Write("1");
+  for (int i = 0; i < 10; ++i) {
+    w.Read("1");
+    w.world.RunFor(absl::Milliseconds(50));
+  }
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().sampled, 10u);
+  EXPECT_EQ(w.Counts().confirmed, 10u);
+  ASSERT_EQ(w.divergences.size(), 1u);
+  EXPECT_EQ(w.divergences[0].reads_affected, 10u);
+  EXPECT_EQ(w.verification_control.queries(), 2u);
+}
+
+TEST(VerifierTest, AHotKeyIsProvenByItsLastMatch) {
+  ReadWorld w({.verifier = {.match_reuse = absl::Milliseconds(500)}});
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  for (int i = 0; i < 1000; ++i) {
+    w.Read("1");
+    w.world.RunFor(absl::Milliseconds(5));
+  }
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().matched, 1000u);
+  EXPECT_LE(w.verification_control.queries(), 12u);
+}
+
+TEST(VerifierTest, AMatchProvesNothingBeyondTheBound) {
+  ReadWorld w({.verifier = {.match_reuse = absl::Hours(1)}});
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  w.Read("1");
+  w.world.RunUntilIdle();
+  w.Write("1");
+  w.world.RunFor(kDelta + absl::Milliseconds(10));
+  w.Read("1");
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().confirmed, 1u);
+}
+
+TEST(VerifierTest, AReadAnsweredLongAfterTheControlWasAskedIsNotProvenByIt) {
+  // The control takes three bounds to answer; what it saw at first proves nothing about reads at the end.
+  ReadWorld w({.freshness = absl::Milliseconds(100)});
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  w.verification_control.options().latency_min = w.verification_control.options().latency_max = absl::Milliseconds(300);
+  for (int i = 0; i < 10; ++i) {
+    w.Read("1");
+    w.world.RunFor(absl::Milliseconds(30));
+  }
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().matched, 10u);
+  EXPECT_GE(w.verification_control.queries(), 2u);
+}
+
+// ---- What cannot be judged ----
+
+TEST(VerifierTest, ADatabaseThatNeverAnswersIsErroredAndNoDivergence) {
+  ReadWorld w;
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  w.verification_control.FailAll(absl::UnavailableError("no connection"));
+  w.Write("1");
+  w.Read("1");
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().errored, 1u);
+  EXPECT_EQ(w.Counts().confirmed, 0u);
+}
+
+TEST(VerifierTest, ACacheThatGoesAwayIsInconclusive) {
+  ReadWorld w;
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  w.Write("1");
+  w.Read("1");
+  w.redis.faults.down = true;
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().inconclusive, 1u);
+}
+
+TEST(VerifierTest, WithoutBudgetSamplesAreShed) {
+  ReadWorld w({.verifier = {.queries_per_second = 0.001, .burst = 4}});
+  for (int i = 0; i < 10; ++i) w.Write(absl::StrCat(i));
+  w.RouteCache();
+  for (int i = 0; i < 10; ++i) w.Read(absl::StrCat(i));
+  w.RouteCache(1'000'000);
+  for (int i = 0; i < 10; ++i) w.Read(absl::StrCat(i));
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().sampled, 10u);
+  EXPECT_EQ(w.Counts().matched, 3u) << "a quarter of the bucket is kept for open episodes";
+  EXPECT_EQ(w.Counts().shed, 7u);
+  EXPECT_EQ(w.Metric(R"(shadowline_verification_shed_total{why="budget"})"), 7);
+}
+
+TEST(VerifierTest, AFullQueueShedsAndNeverGrows) {
+  ReadWorld w({.verifier = {.samples_max = 5}});
+  for (int i = 0; i < 20; ++i) w.Write(absl::StrCat(i));
+  w.RouteCache();
+  for (int i = 0; i < 20; ++i) w.Read(absl::StrCat(i));
+  w.RouteCache(1'000'000);
+  w.verification_control.Hang(true);
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(w.Read(absl::StrCat(i))->status->ok());
+  EXPECT_EQ(w.Counts().sampled, 20u);
+  EXPECT_EQ(w.Counts().shed, 15u);
+  EXPECT_EQ(w.Metric(R"(shadowline_verification_shed_total{why="queue"})"), 15);
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().errored, 5u);
+}
+
+TEST(VerifierTest, LargeAnswersCountByTheirBytes) {
+  ReadWorld w({.verifier = {.bytes_max = 100'000}});
+  w.database.Write(ReadWorld::Row("1"), "\"" + std::string(60'000, 'x') + "\"");
+  w.RouteCache();
+  w.Read("1");
+  w.RouteCache(1'000'000);
+  w.verification_control.Hang(true);
+  const auto first = w.Start(ReadWorld::Request("1"));
+  const auto second = w.Start(ReadWorld::Request("1"));
+  w.world.RunFor(absl::Milliseconds(100));
+  EXPECT_EQ(w.Counts().sampled, 2u);
+  EXPECT_EQ(w.Counts().shed, 1u);
+}
+
+// ---- The end ----
+
+TEST(VerifierTest, ShutdownShedsWhatIsOpenAndReportsWhatIsConfirmed) {
+  ReadWorld w;
+  for (int i = 0; i < 10; ++i) w.Write(absl::StrCat(i));
+  w.RouteCache();
+  for (int i = 0; i < 10; ++i) w.Read(absl::StrCat(i));
+  w.RouteCache(1'000'000);
+  for (int i = 0; i < 10; ++i) w.Write(absl::StrCat(i));
+  w.Read("0");
+  while (w.Counts().confirmed == 0) ASSERT_TRUE(w.world.executor()->RunOne());
+  for (int i = 1; i < 10; ++i) w.Read(absl::StrCat(i));
+  bool stopped = false;
+  w.verifier.Shutdown([&] {
+    stopped = true;
+    EXPECT_EQ(w.divergences.size(), 1u);
+  });
+  w.world.RunUntilIdle();
+  EXPECT_TRUE(stopped);
+  EXPECT_EQ(w.Counts().Pending(), 0u);
+  EXPECT_EQ(w.Counts().confirmed, 1u);
+  EXPECT_EQ(w.Counts().shed, 9u);
+  w.Read("1");
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().shed, 10u);
+  EXPECT_EQ(w.Counts().Pending(), 0u);
+}
+
+// ---- A hard world: many keys, writers that never stop, faults ----
+
+struct Storm {
+  uint64_t seed = 1;
+  bool cache = false;                            // Mode CACHE instead of SHADOW.
+  absl::Duration lag = absl::Milliseconds(300);  // Writers invalidate within this of their commit.
+  absl::Duration judged_by = kDelta;             // The bound that the verifier goes by.
+  uint32_t forgetful_ppm = 0;                    // Share of writes that nobody invalidates.
+  bool faults = false;                           // Of the database and of Redis replies.
+  bool stale_fills = false;                      // A cache without fences.
+};
+
+struct Outcome {
+  diff::Counts counts;
+  std::vector<diff::Divergence> divergences;
+  uint64_t answered = 0;
+  uint64_t wrong = 0;  // By the history: not held by the database within kDelta before the reply.
+};
+
+Outcome Weather(const Storm& storm) {
+  SCOPED_TRACE(absl::StrCat("seed ", storm.seed));
+  ReadWorld w({.seed = storm.seed, .freshness = storm.judged_by, .verifier = {.queries_per_second = 2000}});
+  base::Random random(storm.seed * 7919);
+  w.control.options().slow_share = 0.02;
+  w.control.options().slow_latency = absl::Milliseconds(400);
+  w.verification_control.options().slow_share = 0.02;
+  w.redis.faults.commit_ignores_lease = storm.stale_fills;
+  if (storm.faults) {
+    w.control.options().error_share = 0.02;
+    w.verification_control.options().error_share = 0.1;
+    w.redis.faults.lose_reply_ppm = 5'000;
+  }
+  storm.cache ? w.RouteCache(500'000) : w.RouteShadow();
+
+  constexpr int kKeys = 12;
+  constexpr absl::Duration kSpan = absl::Seconds(30);
+  sim::SimExecutor* const executor = w.world.executor();
+  const auto write = [&w, &random, &storm, executor](const std::string& id) {
+    w.Write(id);
+    if (random.Below(1'000'000) < storm.forgetful_ppm) return;
+    executor->PostAfter(storm.lag * random.Unit(), [&w, id] { w.Invalidate(id); });
+  };
+  for (int i = 0; i < kKeys; ++i) w.Write(absl::StrCat(i));
+  // Key 0 is written every second, come what may; the others at random.
+  for (absl::Duration at; at < kSpan; at += absl::Seconds(1)) executor->PostAfter(at, [&write] { write("0"); });
+  for (int i = 0; i < 200; ++i) {
+    executor->PostAfter(kSpan * random.Unit(), [&write, id = absl::StrCat(1 + random.Below(kKeys - 1))] { write(id); });
+  }
+  std::vector<std::shared_ptr<ReadWorld::Answer>> answers;
+  for (int i = 0; i < 3000; ++i) {
+    executor->PostAfter(kSpan * random.Unit(), [&w, &answers, id = absl::StrCat(random.Below(kKeys))] {
+      answers.push_back(w.Start(ReadWorld::Request(id)));
+    });
+  }
+
+  uint64_t settled = 0;
+  while (executor->RunOne()) {
+    const diff::Counts counts = w.Counts();
+    EXPECT_LE(counts.Settled(), counts.sampled);
+    EXPECT_GE(counts.Settled(), settled);
+    settled = counts.Settled();
+    if (::testing::Test::HasFailure()) break;
+  }
+
+  Outcome outcome;
+  outcome.counts = w.Counts();
+  outcome.divergences = std::move(w.divergences);
+  uint64_t drawn = 0;
+  for (const auto& answer : answers) {
+    EXPECT_TRUE(answer->status.has_value());
+    if (!answer->status->ok()) continue;
+    ++outcome.answered;
+    outcome.wrong += !w.WasRight(*answer, kDelta);
+    drawn += !storm.cache;
+  }
+  EXPECT_EQ(outcome.counts.Pending(), 0u) << "every sampled read has one verdict";
+  const uint64_t accounted = outcome.counts.sampled + outcome.counts.candidate_misses + outcome.counts.candidate_errors;
+  if (!storm.cache && !storm.faults) {
+    EXPECT_EQ(accounted, drawn);
+  } else {
+    EXPECT_GE(accounted, drawn);
+  }
+  double verdicts = 0;
+  for (const char* verdict : {"matched", "excused", "healed", "confirmed", "inconclusive", "errored", "shed"}) {
+    verdicts += w.Metric(absl::StrCat("shadowline_verdicts_total{verdict=\"", verdict, "\"}"));
+  }
+  EXPECT_EQ(verdicts, static_cast<double>(outcome.counts.sampled)) << "metrics and ledger agree";
+  return outcome;
+}
+
+constexpr uint64_t kSeeds = 20;
+
+TEST(VerifierSimTest, ACorrectCacheIsNeverAccused) {
+  for (const bool cache : {false, true}) {
+    for (const bool faults : {false, true}) {
+      diff::Counts sum;
+      for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+        const Outcome outcome = Weather({.seed = seed, .cache = cache, .faults = faults});
+        EXPECT_EQ(outcome.counts.confirmed, 0u) << "seed " << seed;
+        EXPECT_EQ(outcome.wrong, 0u) << "seed " << seed;
+        EXPECT_GT(Judged(outcome.counts), 500u) << "seed " << seed;
+        sum.matched += outcome.counts.matched;
+        sum.healed += outcome.counts.healed;
+        if (::testing::Test::HasFailure()) return;
+      }
+      // The world is hard enough to tempt it.
+      EXPECT_GT(sum.healed, 100u);
+      EXPECT_GT(sum.matched, 10'000u);
+    }
+  }
+}
+
+TEST(VerifierSimTest, AVerifierThatDoesNotWaitOutTheBoundAccusesTheSameCache) {
+  uint64_t confirmed = 0;
+  for (uint64_t seed = 1; seed <= 5; ++seed) {
+    confirmed += Weather({.seed = seed, .cache = true, .judged_by = absl::Milliseconds(10)}).counts.confirmed;
+  }
+  EXPECT_GT(confirmed, 0u);
+}
+
+TEST(VerifierSimTest, ForgottenInvalidationsAreConfirmedForWhatTheyAre) {
+  uint64_t missed = 0;
+  uint64_t all = 0;
+  for (const bool cache : {false, true}) {
+    for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+      const Outcome outcome = Weather({.seed = seed, .cache = cache, .forgetful_ppm = 100'000});
+      ASSERT_FALSE(outcome.divergences.empty()) << "seed " << seed;
+      for (const diff::Divergence& divergence : outcome.divergences) {
+        // Another write's invalidation may come just as it is confirmed.
+        EXPECT_THAT(divergence.cause, AnyOf("missed_invalidation", "unknown"))
+            << "seed " << seed << ": " << divergence.cause_evidence;
+        missed += divergence.cause == "missed_invalidation";
+        ++all;
+      }
+      EXPECT_EQ(outcome.wrong > 0, cache) << "seed " << seed;
+      if (::testing::Test::HasFailure()) return;
+    }
+  }
+  EXPECT_GT(missed * 10, all * 8);
+}
+
+TEST(VerifierSimTest, StaleFillsOfACacheWithoutFencesAreConfirmed) {
+  uint64_t races = 0;
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    for (const diff::Divergence& divergence : Weather({.seed = seed, .cache = true, .stale_fills = true}).divergences) {
+      races += divergence.cause == "fill_race";
+    }
+    if (::testing::Test::HasFailure()) return;
+  }
+  EXPECT_GT(races, 0u);
+}
+
+}  // namespace
+}  // namespace shadowline::server
