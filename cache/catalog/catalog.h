@@ -38,9 +38,9 @@ struct TagPiece {
 };
 
 struct Endpoint {
-  std::string name;    // "family/endpoint"
+  std::string name;  // "family/endpoint"
   std::string family;
-  std::string sql;     // As declared, with :names replaced by $1.. ; $1 is always the tenant.
+  std::string sql;                        // As declared, with :names replaced by $1.. ; $1 is always the tenant.
   std::vector<ParameterDecl> parameters;  // Sorted by name; parameters[i] is bound as $(i+2).
   ResultShape shape = ResultShape::kRow;
   absl::Duration freshness;
@@ -50,10 +50,15 @@ struct Endpoint {
   std::vector<std::vector<TagPiece>> tags;
   uint32_t schema = 1;
   shadowline::v1::CompareRules compare;
-  bool show_values = false;   // Evidence is shown as it is instead of redacted.
+  bool show_values = false;  // Evidence is shown as it is instead of redacted.
   uint32_t compress_above = 4096;
-  // Names the prepared statement: a digest over sql and shape, so that revisions with the same statement share it.
+  // Names the prepared statement: a digest over sql, shape and parameter types, so that revisions with the same
+  // statement share it.
   std::string statement_id;
+  // A digest over everything that a cached value depends on beside the arguments: statement, identity, tags. Part of
+  // every key, so that replicas that run under different revisions never read each other's values of a changed
+  // endpoint.
+  std::string definition_id;
 };
 
 class CompiledCatalog {

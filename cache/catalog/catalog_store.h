@@ -35,9 +35,9 @@ class CatalogStore {
   virtual ~CatalogStore() = default;
 
   // Parses `yaml`, checks every statement against the database (prepared, explained, read-only, binds its tenant), and
-  // stores it as the newest revision in one transaction, which also opens a new window for every target of a family that
-  // changed and refreshes the tenants. kInvalidArgument: one finding a line. kAborted: `expected_revision` (not 0) is not
-  // the active one.
+  // stores it as the newest revision in one transaction, which also opens a new window for every target of a family
+  // that changed and refreshes the tenants. kInvalidArgument: one finding a line. kAborted: `expected_revision` (not 0)
+  // is not the active one.
   virtual absl::StatusOr<ApplyResult> Apply(absl::string_view yaml, bool dry_run, absl::string_view who,
                                             uint64_t expected_revision) = 0;
   // The active catalog. kNotFound: none yet.

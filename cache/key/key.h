@@ -1,6 +1,6 @@
 // Keys: the same question has one key, and nothing that a caller sends can forge another.
 //
-//   sl:<tenant>:<family>/<endpoint>:v<schema>.<epoch>:<32 hexadecimal digits of the canonical parameters>
+//   sl:<tenant>:<family>/<endpoint>:v<schema>.<epoch>:<32 hexadecimal digits: definition and canonical parameters>
 //   sl:tag:<tenant>:<tag>
 //
 // Tenant, names and tags are percent-encoded: every byte outside [A-Za-z0-9_.~/-] (and, in tenants, also '/').

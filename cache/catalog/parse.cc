@@ -1,0 +1,442 @@
+#include "cache/catalog/parse.h"
+
+#include <algorithm>
+#include <charconv>
+#include <set>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/hash.h"
+#include "base/status.h"
+#include "cache/catalog/convert.h"
+#include "cache/catalog/findings.h"
+#include "cache/catalog/sql.h"
+#include "cache/key/key.h"
+#include "cache/key/text.h"
+
+namespace shadowline::cache {
+namespace {
+
+namespace v1 = shadowline::v1;
+
+constexpr size_t kMaxNameBytes = 63;
+constexpr size_t kMaxTenantBytes = 128;
+constexpr int kMaxParameters = 64;
+constexpr int kMaxTags = 16;
+constexpr uint32_t kDefaultMaxLength = 1024;
+constexpr uint32_t kMostLength = 1 << 20;
+constexpr uint32_t kDefaultCompressAbove = 4096;
+
+bool IsName(absl::string_view text, absl::string_view also) {
+  if (text.empty() || text.size() > kMaxNameBytes || !absl::ascii_islower(text[0])) return false;
+  return std::all_of(text.begin(), text.end(), [also](char c) {
+    return absl::ascii_islower(c) || absl::ascii_isdigit(c) || absl::StrContains(also, absl::string_view(&c, 1));
+  });
+}
+
+absl::StatusOr<ParameterType> ParseType(absl::string_view name) {
+  static constexpr std::pair<absl::string_view, ParameterType> kTypes[] = {
+      {"text", ParameterType::kText},          {"integer", ParameterType::kInteger},
+      {"number", ParameterType::kNumber},      {"boolean", ParameterType::kBoolean},
+      {"text_set", ParameterType::kTextSet},   {"integer_set", ParameterType::kIntegerSet},
+      {"text_list", ParameterType::kTextList}, {"integer_list", ParameterType::kIntegerList},
+  };
+  for (const auto& [known, type] : kTypes) {
+    if (known == name) return type;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(name.empty() ? "missing" : absl::StrCat("`", name, "` is unknown"),
+                   "; expected text, integer, number, boolean, text_set, integer_set, text_list or integer_list"));
+}
+
+bool IsScalar(ParameterType type) {
+  return type == ParameterType::kText || type == ParameterType::kInteger || type == ParameterType::kNumber ||
+         type == ParameterType::kBoolean;
+}
+
+// A default is written as text: a list as its elements between commas.
+absl::StatusOr<v1::Value> ParseDefault(ParameterType type, const std::string& text) {
+  v1::Value value;
+  const std::vector<std::string> elements =
+      text.empty() ? std::vector<std::string>() : std::vector<std::string>(absl::StrSplit(text, ','));
+  switch (type) {
+    case ParameterType::kText:
+      value.set_text(text);
+      return value;
+    case ParameterType::kInteger: {
+      int64_t integer = 0;
+      if (!absl::SimpleAtoi(text, &integer)) return absl::InvalidArgumentError("expected an integer");
+      value.set_integer(integer);
+      return value;
+    }
+    case ParameterType::kNumber: {
+      double number = 0;
+      if (!absl::SimpleAtod(text, &number)) return absl::InvalidArgumentError("expected a number");
+      value.set_number(number);
+      return value;
+    }
+    case ParameterType::kBoolean:
+      if (text != "true" && text != "false") return absl::InvalidArgumentError("expected true or false");
+      value.set_boolean(text == "true");
+      return value;
+    case ParameterType::kTextSet:
+    case ParameterType::kTextList:
+      value.mutable_texts();
+      for (const std::string& element : elements) {
+        value.mutable_texts()->add_values(std::string(absl::StripAsciiWhitespace(element)));
+      }
+      return value;
+    case ParameterType::kIntegerSet:
+    case ParameterType::kIntegerList:
+      value.mutable_integers();
+      for (const std::string& element : elements) {
+        int64_t integer = 0;
+        if (!absl::SimpleAtoi(element, &integer)) return absl::InvalidArgumentError("expected integers between commas");
+        value.mutable_integers()->add_values(integer);
+      }
+      return value;
+  }
+  return absl::InternalError("unknown parameter type");
+}
+
+bool IsDecimal(absl::string_view text) {
+  if (text.empty() || text.size() > 64 || !absl::ascii_isdigit(text.front())) return false;
+  double ignored = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), ignored);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+// Checks one document and compiles its endpoints.
+class Compiler {
+ public:
+  Compiler(const v1::Catalog& document, const ParsedCatalog& places, Findings* findings)
+      : document_(document), places_(places), findings_(findings) {}
+
+  std::vector<Endpoint> Run() {
+    if (document_.version() != 1) {
+      Refuse("version", document_.version() == 0 ? "missing; expected 1" : "unknown version; expected 1");
+    }
+    CheckTenants();
+    std::vector<Endpoint> endpoints;
+    // Protobuf's maps have no order; the catalog's is by name.
+    const std::map<std::string, v1::Family> families(document_.families().begin(), document_.families().end());
+    for (const auto& [name, family] : families) {
+      const std::string path = absl::StrCat("families.", name);
+      if (!IsName(name, "_-")) Refuse(path, "not a name; expected [a-z][a-z0-9_-]{0,62}");
+      CheckFamilyPolicy(path, family.policy());
+      if (family.endpoints().empty()) Refuse(path, "it has no endpoints; expected at least one");
+      const std::map<std::string, v1::Endpoint> declared(family.endpoints().begin(), family.endpoints().end());
+      for (const auto& [endpoint_name, endpoint] : declared) {
+        endpoints.push_back(CompileEndpoint(name, endpoint_name, endpoint));
+      }
+    }
+    return endpoints;
+  }
+
+ private:
+  void Refuse(const std::string& path, absl::string_view what) { findings_->Add(places_.At(path), path, what); }
+
+  absl::Duration DurationOr(const std::string& path, const std::string& text, absl::Duration default_value,
+                            absl::Duration least, absl::Duration most) {
+    if (text.empty()) {
+      if (places_.positions.contains(path)) Refuse(path, "empty; expected a duration such as 30s");
+      return default_value;
+    }
+    const absl::StatusOr<absl::Duration> duration = ParseDuration(text);
+    if (!duration.ok()) {
+      Refuse(path, duration.status().message());
+      return default_value;
+    }
+    if (*duration < least || *duration > most) {
+      Refuse(path, absl::StrCat(text, " is out of range; expected ", absl::FormatDuration(least), " to ",
+                                absl::FormatDuration(most)));
+    }
+    return *duration;
+  }
+
+  void CheckTenants() {
+    const v1::Tenants& tenants = document_.tenants();
+    std::set<std::string> seen;
+    for (int i = 0; i < tenants.list_size(); ++i) {
+      const std::string path = absl::StrCat("tenants.list[", i, "]");
+      const std::string& tenant = tenants.list(i);
+      if (tenant.empty() || tenant.size() > kMaxTenantBytes) {
+        Refuse(path, absl::StrCat("a tenant has 1 to ", kMaxTenantBytes, " bytes"));
+      }
+      if (!seen.insert(tenant).second) Refuse(path, absl::StrCat("`", tenant, "` is repeated"));
+    }
+    if (!tenants.query().empty()) {
+      const absl::StatusOr<ScannedSql> scanned = ScanSql(tenants.query(), {});
+      if (!scanned.ok()) {
+        Refuse("tenants.query", scanned.status().message());
+      } else if (!scanned->used.empty()) {
+        Refuse("tenants.query", absl::StrCat("it has a parameter, `:", *scanned->used.begin(), "`; expected none"));
+      }
+    }
+    DurationOr("tenants.refresh", tenants.refresh(), absl::Minutes(1), absl::Seconds(1), absl::Hours(24));
+  }
+
+  void CheckFamilyPolicy(const std::string& path, const v1::Policy& policy) {
+    const absl::Status status = CheckPolicy(policy);
+    if (status.ok()) return;
+    for (absl::string_view finding : absl::StrSplit(status.message(), '\n')) {
+      const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(finding, absl::MaxSplits(": ", 1));
+      Refuse(absl::StrCat(path, ".policy.", parts.first), parts.second);
+    }
+  }
+
+  Endpoint CompileEndpoint(const std::string& family, const std::string& name, const v1::Endpoint& declared) {
+    const std::string path = absl::StrCat("families.", family, ".endpoints.", name);
+    if (!IsName(name, "_-")) Refuse(path, "not a name; expected [a-z][a-z0-9_-]{0,62}");
+    Endpoint endpoint;
+    endpoint.name = absl::StrCat(family, "/", name);
+    endpoint.family = family;
+    CompileParameters(path, declared, &endpoint);
+    CompileStatement(path, declared, &endpoint);
+    CompileTags(path, declared, &endpoint);
+
+    if (declared.result() == "rows") {
+      endpoint.shape = ResultShape::kRows;
+    } else if (!declared.result().empty() && declared.result() != "row") {
+      Refuse(path + ".result", absl::StrCat("`", declared.result(), "` is unknown; expected row or rows"));
+    }
+    endpoint.freshness = DurationOr(path + ".freshness", declared.freshness(), absl::Seconds(2), absl::Milliseconds(10),
+                                    absl::Hours(24));
+    endpoint.ttl =
+        DurationOr(path + ".ttl", declared.ttl(), absl::Seconds(60), absl::Milliseconds(100), absl::Hours(7 * 24));
+    endpoint.negative_ttl = DurationOr(path + ".negative_ttl", declared.negative_ttl(), absl::Seconds(10),
+                                       absl::Milliseconds(100), absl::Hours(7 * 24));
+    endpoint.timeout =
+        DurationOr(path + ".timeout", declared.timeout(), absl::Seconds(5), absl::Milliseconds(1), absl::Seconds(60));
+    endpoint.schema = declared.schema() == 0 ? 1 : declared.schema();
+    endpoint.compare = declared.compare();
+    CheckCompare(path + ".compare", declared.compare());
+    endpoint.show_values = declared.evidence() == "show";
+    if (!declared.evidence().empty() && declared.evidence() != "show" && declared.evidence() != "redact") {
+      Refuse(path + ".evidence", absl::StrCat("`", declared.evidence(), "` is unknown; expected redact or show"));
+    }
+    endpoint.compress_above = declared.has_compress_above() ? declared.compress_above() : kDefaultCompressAbove;
+    AddDigests(declared, &endpoint);
+    return endpoint;
+  }
+
+  void CompileParameters(const std::string& path, const v1::Endpoint& declared, Endpoint* endpoint) {
+    if (declared.parameters_size() > kMaxParameters) {
+      Refuse(path + ".parameters", absl::StrCat("more than ", kMaxParameters, " parameters"));
+    }
+    const std::map<std::string, v1::ParameterSpec> specs(declared.parameters().begin(), declared.parameters().end());
+    for (const auto& [name, spec] : specs) {
+      const std::string parameter_path = absl::StrCat(path, ".parameters.", name);
+      if (!IsName(name, "_")) Refuse(parameter_path, "not a name; expected [a-z][a-z0-9_]{0,62}");
+      if (name == "tenant") Refuse(parameter_path, "`tenant` is always there; remove it");
+      ParameterDecl& parameter = endpoint->parameters.emplace_back();
+      parameter.name = name;
+      parameter.fold_case = spec.fold_case();
+      parameter.max_length = spec.max_length() == 0 ? kDefaultMaxLength : spec.max_length();
+      if (parameter.max_length > kMostLength) {
+        Refuse(parameter_path + ".max_length", absl::StrCat("out of range; expected at most ", kMostLength));
+      }
+      const absl::StatusOr<ParameterType> type = ParseType(spec.type());
+      if (!type.ok()) {
+        Refuse(parameter_path + ".type", type.status().message());
+        continue;
+      }
+      parameter.type = *type;
+      if (spec.fold_case() && *type != ParameterType::kText && *type != ParameterType::kTextSet &&
+          *type != ParameterType::kTextList) {
+        Refuse(parameter_path + ".fold_case", "only texts have a case; remove it");
+      }
+      if (spec.has_default_()) {
+        absl::StatusOr<v1::Value> value = ParseDefault(*type, spec.default_());
+        absl::StatusOr<std::string> canonical =
+            value.ok() ? CanonicalValue(parameter, *value) : absl::StatusOr<std::string>(value.status());
+        if (canonical.ok()) {
+          parameter.default_text = *std::move(canonical);
+        } else {
+          Refuse(parameter_path + ".default", canonical.status().message());
+        }
+      }
+    }
+    std::set<std::string> identity;
+    for (int i = 0; i < declared.identity_size(); ++i) {
+      const std::string identity_path = absl::StrCat(path, ".identity[", i, "]");
+      const std::string& name = declared.identity(i);
+      const auto parameter = std::find_if(endpoint->parameters.begin(), endpoint->parameters.end(),
+                                          [&name](const ParameterDecl& decl) { return decl.name == name; });
+      if (parameter == endpoint->parameters.end()) {
+        Refuse(identity_path, absl::StrCat("`", name, "` is not among the parameters; declare it"));
+      } else if (!IsScalar(parameter->type)) {
+        Refuse(identity_path,
+               absl::StrCat("`", name, "` is a list; expected a text, an integer, a number or a boolean"));
+      } else {
+        parameter->identity = true;
+      }
+      if (!identity.insert(name).second) Refuse(identity_path, absl::StrCat("`", name, "` is repeated"));
+    }
+  }
+
+  void CompileStatement(const std::string& path, const v1::Endpoint& declared, Endpoint* endpoint) {
+    const std::string sql_path = path + ".sql";
+    if (declared.sql().empty()) return Refuse(sql_path, "missing; expected one SELECT that uses :tenant");
+    std::vector<std::string> names = {"tenant"};
+    for (const ParameterDecl& parameter : endpoint->parameters) names.push_back(parameter.name);
+    absl::StatusOr<ScannedSql> scanned = ScanSql(declared.sql(), names);
+    if (!scanned.ok()) return Refuse(sql_path, scanned.status().message());
+    if (!scanned->used.contains("tenant")) {
+      Refuse(sql_path, "it does not use :tenant; expected a condition such as `tenant_id = :tenant`");
+    }
+    for (const std::string& used : scanned->used) {
+      if (std::find(names.begin(), names.end(), used) == names.end()) {
+        Refuse(sql_path, absl::StrCat("`:", used, "` is not declared; add it to the parameters"));
+      }
+    }
+    for (const ParameterDecl& parameter : endpoint->parameters) {
+      // Row-level security sees an identity through a setting: the statement need not name it.
+      if (!scanned->used.contains(parameter.name) && !parameter.identity) {
+        Refuse(absl::StrCat(path, ".parameters.", parameter.name),
+               absl::StrCat("the statement does not use `:", parameter.name, "`; use it or remove it"));
+      }
+    }
+    endpoint->sql = std::move(scanned->text);
+  }
+
+  void CompileTags(const std::string& path, const v1::Endpoint& declared, Endpoint* endpoint) {
+    if (declared.tags().empty()) {
+      Refuse(path + ".tags",
+             "missing; expected at least one, such as `account:{account}`: without it nothing can be invalidated");
+    }
+    if (declared.tags_size() > kMaxTags) Refuse(path + ".tags", absl::StrCat("more than ", kMaxTags, " tags"));
+    for (int i = 0; i < declared.tags_size(); ++i) {
+      const std::string tag_path = absl::StrCat(path, ".tags[", i, "]");
+      endpoint->tags.push_back(CompileTag(tag_path, declared.tags(i), *endpoint));
+    }
+  }
+
+  std::vector<TagPiece> CompileTag(const std::string& path, absl::string_view tag, const Endpoint& endpoint) {
+    std::vector<TagPiece> pieces;
+    if (tag.empty() || tag.size() > 256) Refuse(path, "a tag has 1 to 256 bytes");
+    while (!tag.empty()) {
+      const size_t brace = std::min(tag.find_first_of("{}"), tag.size());
+      if (brace > 0) pieces.push_back({std::string(tag.substr(0, brace)), -1});
+      tag.remove_prefix(brace);
+      if (tag.empty()) break;
+      const size_t end = tag.find('}');
+      if (tag[0] == '}' || end == absl::string_view::npos) {
+        Refuse(path, "a brace without its other half; expected {name}");
+        break;
+      }
+      const absl::string_view name = tag.substr(1, end - 1);
+      tag.remove_prefix(end + 1);
+      if (name == "tenant") {
+        pieces.push_back({"", -2});
+        continue;
+      }
+      const auto parameter = std::find_if(endpoint.parameters.begin(), endpoint.parameters.end(),
+                                          [name](const ParameterDecl& decl) { return decl.name == name; });
+      if (parameter == endpoint.parameters.end()) {
+        Refuse(path, absl::StrCat("{", name, "} is not a parameter of this endpoint"));
+      } else if (!IsScalar(parameter->type)) {
+        Refuse(path, absl::StrCat("{", name, "} is a list; a tag takes single values"));
+      } else {
+        pieces.push_back({"", static_cast<int>(parameter - endpoint.parameters.begin())});
+      }
+    }
+    return pieces;
+  }
+
+  void CheckCompare(const std::string& path, const v1::CompareRules& rules) {
+    const auto check_paths = [&](absl::string_view field, const auto& texts) {
+      for (int i = 0; i < texts.size(); ++i) CheckJsonPath(absl::StrCat(path, ".", field, "[", i, "]"), texts[i]);
+    };
+    check_paths("ignore", rules.ignore());
+    check_paths("instants", rules.instants());
+    check_paths("null_is_absent", rules.null_is_absent());
+    check_paths("extensible", rules.extensible());
+    for (const auto& [where, how] : rules.arrays()) {
+      const std::string array_path = absl::StrCat(path, ".arrays.", where);
+      CheckJsonPath(array_path, where);
+      if (how != "list" && how != "multiset" && (!absl::StartsWith(how, "keyed:") || how.size() == 6)) {
+        Refuse(array_path, absl::StrCat("`", how, "` is unknown; expected list, multiset or keyed:FIELD"));
+      }
+    }
+    for (int i = 0; i < rules.tolerance_size(); ++i) {
+      const std::string tolerance_path = absl::StrCat(path, ".tolerance[", i, "]");
+      const v1::Tolerance& tolerance = rules.tolerance(i);
+      CheckJsonPath(tolerance_path + ".path", tolerance.path());
+      if (tolerance.absolute().empty() && tolerance.relative().empty()) {
+        Refuse(tolerance_path, "neither absolute nor relative is given");
+      }
+      for (const auto& [field, text] :
+           {std::pair("absolute", &tolerance.absolute()), {"relative", &tolerance.relative()}}) {
+        if (!text->empty() && !IsDecimal(*text)) {
+          Refuse(absl::StrCat(tolerance_path, ".", field),
+                 absl::StrCat("`", *text, "` is no decimal; expected such as 0.01"));
+        }
+      }
+    }
+  }
+
+  void CheckJsonPath(const std::string& path, absl::string_view text) {
+    if (text == "*" || absl::StartsWith(text, "$") || absl::StartsWith(text, "/")) return;
+    Refuse(path, absl::StrCat("`", text, "` is no path; expected a JSONPath ($.a) or a JSON Pointer (/a)"));
+  }
+
+  static void AddDigests(const v1::Endpoint& declared, Endpoint* endpoint) {
+    // Each part after its length: nothing runs into its neighbour.
+    std::string statement;
+    const auto add = [](std::string* to, absl::string_view part) { absl::StrAppend(to, part.size(), ":", part); };
+    add(&statement, endpoint->sql);
+    absl::StrAppend(&statement, static_cast<int>(endpoint->shape));
+    for (const ParameterDecl& parameter : endpoint->parameters)
+      absl::StrAppend(&statement, ",", static_cast<int>(parameter.type));
+    endpoint->statement_id = absl::StrCat("sl_", absl::BytesToHexString(base::Digest128(statement)));
+
+    std::string definition = endpoint->statement_id;
+    for (const ParameterDecl& parameter : endpoint->parameters) {
+      add(&definition, parameter.name);
+      definition.push_back(parameter.identity ? '!' : '.');
+    }
+    for (const std::string& tag : declared.tags()) add(&definition, tag);
+    endpoint->definition_id = absl::BytesToHexString(base::Digest128(definition)).substr(0, 16);
+  }
+
+  const v1::Catalog& document_;
+  const ParsedCatalog& places_;
+  Findings* const findings_;
+};
+
+}  // namespace
+
+Position ParsedCatalog::At(absl::string_view path) const {
+  for (;;) {
+    const auto found = positions.find(std::string(path));
+    if (found != positions.end()) return found->second;
+    const size_t cut = path.find_last_of(".[");
+    if (cut == absl::string_view::npos) return {};
+    path = path.substr(0, cut);
+  }
+}
+
+absl::StatusOr<ParsedCatalog> ParseCatalogWithPositions(absl::string_view yaml, uint64_t revision) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<const YamlNode> root, ReadYaml(yaml));
+  Findings findings;
+  ParsedCatalog parsed;
+  v1::Catalog document;
+  ConvertYaml(*root, &document, &parsed.positions, &findings);
+  std::vector<Endpoint> endpoints = Compiler(document, parsed, &findings).Run();
+  RETURN_IF_ERROR(findings.Result());
+  parsed.catalog = std::make_shared<const CompiledCatalog>(revision, std::move(document), std::move(endpoints));
+  return parsed;
+}
+
+absl::StatusOr<std::shared_ptr<const CompiledCatalog>> ParseCatalog(absl::string_view yaml, uint64_t revision) {
+  ASSIGN_OR_RETURN(ParsedCatalog parsed, ParseCatalogWithPositions(yaml, revision));
+  return std::move(parsed.catalog);
+}
+
+}  // namespace shadowline::cache

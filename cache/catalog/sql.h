@@ -1,0 +1,28 @@
+// Finds the parameters of a declared statement: `:name` becomes `$1`, `$2`, ..., wherever it is not part of a literal,
+// of a quoted identifier, of a comment or of a cast. PostgreSQL judges the rest.
+//
+// Pure.
+#ifndef SHADOWLINE_CACHE_CATALOG_SQL_H_
+#define SHADOWLINE_CACHE_CATALOG_SQL_H_
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace shadowline::cache {
+
+struct ScannedSql {
+  std::string text;            // With every known parameter replaced; without the final semicolon.
+  std::set<std::string> used;  // Every :name in it, known or not.
+};
+
+// `parameters[i]` becomes $(i+1); a name that is not among them is left as it is, and reported in `used`.
+// kInvalidArgument says what is wrong: not one SELECT, a `$1`, something that is opened and never closed.
+absl::StatusOr<ScannedSql> ScanSql(absl::string_view sql, const std::vector<std::string>& parameters);
+
+}  // namespace shadowline::cache
+
+#endif  // SHADOWLINE_CACHE_CATALOG_SQL_H_
