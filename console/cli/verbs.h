@@ -20,6 +20,7 @@ namespace shadowline::console {
 enum ExitCode : int {
   kDiffers = 1,       // diff, compare: they differ. read: no such row. watch: rolled back or aborted.
   kTimedOut = 2,      // A call, or a watch, was not over within --timeout.
+  kCannotJudge = 2,   // compare: a file cannot be read, or is not JSON.
   kInconclusive = 3,  // watch: stopped before an end.
   kUsage = 64,        // The command line is wrong.
   kBadInput = 65,     // The server refuses what it was given.
