@@ -1,0 +1,114 @@
+// Flusher carries what the ledger counted to the evidence store, every interval and for as long as it takes.
+//
+//   Flusher flusher(&ledger, &store, executor, Flusher::On(&pool), {.interval = absl::Seconds(1)});
+//   flusher.Start();
+//   flusher.Record(divergence);                       // written through at once
+//   ledger settled; flusher.FlushNow([](absl::Status status) { ... });   // when draining
+//
+// One call of the store is under way at a time. Divergences go before flushes. A flush that fails is tried again, the
+// same one with the same sequence, until the store has it: only then the next one is built. So flushes reach the store
+// in order, and a store that is away costs nothing but counters that wait in the ledger.
+//
+// Ownership: borrows everything. Destroy it after the executor and the pool have stopped.
+// Threads:   thread-safe. Its state moves on `executor`; `done` is called there.
+// Limits:    divergences_max wait; a further one is dropped, logged and counted. Its verdict is in the ledger all the
+// same,
+//            so no window becomes clean by it.
+#ifndef SHADOWLINE_DIFF_EVIDENCE_FLUSHER_H_
+#define SHADOWLINE_DIFF_EVIDENCE_FLUSHER_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/executor.h"
+#include "base/mutex.h"
+#include "diff/evidence/evidence.h"
+#include "diff/evidence/ledger.h"
+
+namespace shadowline::diff {
+
+class Flusher {
+ public:
+  // Runs a task that blocks, on a thread that may; false when there is no room for it now.
+  using RunBlocking = std::function<bool(base::Task)>;
+  static RunBlocking On(base::ThreadPool* pool);
+  using Done = absl::AnyInvocable<void(absl::Status)>;
+
+  // What the replica runs under now; each flush says it.
+  struct Revisions {
+    uint64_t catalog = 0;
+    uint64_t flags = 0;
+  };
+
+  struct Options {
+    absl::Duration interval = absl::Seconds(1);
+    absl::Duration retry = absl::Milliseconds(200);  // After the first failure; doubled up to retry_max.
+    absl::Duration retry_max = absl::Seconds(2);
+    size_t divergences_max = 1024;
+    std::function<Revisions()> revisions = nullptr;  // Called on the executor. None: zeros.
+  };
+
+  Flusher(Ledger* ledger, EvidenceStore* store, base::Executor* executor, RunBlocking run_blocking, Options options);
+  Flusher(const Flusher&) = delete;
+  Flusher& operator=(const Flusher&) = delete;
+
+  // The first flush (and heartbeat) is made at once.
+  void Start();
+
+  void Record(Divergence divergence);
+
+  // Flushes what has been counted and recorded by now; OK once all of it is stored. At the next failure of the store:
+  // that failure, so that a drain does not wait for a store that is away (the flusher goes on trying).
+  void FlushNow(Done done);
+
+  struct Stats {
+    uint64_t flushes = 0;
+    uint64_t failures = 0;  // Calls of the store that failed, each time.
+    uint64_t divergences_dropped = 0;
+    size_t divergences_waiting = 0;
+  };
+  Stats stats() const;
+
+ private:
+  void Tick();
+  // Starts the next call of the store, if none is under way and there is something to do.
+  void Pump();
+  void Call(absl::AnyInvocable<absl::Status()> call, absl::AnyInvocable<void(const absl::Status&)> finish);
+  void Recorded(const absl::Status& status);
+  void Applied(const absl::Status& status);
+  void Failed(const absl::Status& status);
+  void FinishWaiters(const absl::Status& status);
+
+  struct Waiter {
+    uint64_t sequence;  // Done when this flush is stored.
+    Done done;
+  };
+
+  Ledger* const ledger_;
+  EvidenceStore* const store_;
+  base::Executor* const executor_;
+  const RunBlocking run_blocking_;
+  const Options options_;
+
+  // On the executor alone.
+  bool busy_ = false;           // A call is under way, or a retry waits for its time.
+  bool due_ = false;            // A flush has to be built.
+  std::optional<Flush> flush_;  // Built, not stored yet.
+  uint64_t built_ = 0;          // Sequence of the last flush that was built.
+  absl::Duration backoff_;
+  std::vector<Waiter> waiters_;
+
+  mutable base::Mutex mutex_;
+  std::deque<Divergence> divergences_ ABSL_GUARDED_BY(mutex_);
+  Stats stats_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace shadowline::diff
+
+#endif  // SHADOWLINE_DIFF_EVIDENCE_FLUSHER_H_

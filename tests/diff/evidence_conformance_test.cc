@@ -1,0 +1,412 @@
+// What every evidence store promises, on the one in memory and on PostgreSQL, so that what is tested on the first is
+// true of the second.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "diff/evidence/evidence.h"
+#include "diff/evidence/evidence_reader.h"
+#include "diff/evidence/postgres/evidence.h"
+#include "server/postgres/migrate.h"
+#include "tests/sim/sim.h"
+#include "tests/sim/sim_evidence.h"
+#include "tests/support/private_servers.h"
+
+namespace shadowline::diff {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+constexpr absl::Duration kLapse = absl::Seconds(10);
+
+support::PrivatePostgres* Postgres() {
+  static support::PrivatePostgres postgres;
+  return &postgres;
+}
+
+// A store's world, as far as the suite needs it.
+class World {
+ public:
+  virtual ~World() = default;
+  // Replicas are numbered; asking again gives the same one.
+  virtual EvidenceStore* Replica(int number) = 0;
+  virtual EvidenceReader* reader() = 0;
+  virtual void Stop(int number) = 0;
+  // Makes the replica's heartbeat older than kLapse.
+  virtual void Silence(int number) = 0;
+  virtual uint64_t SweepLost() = 0;
+  virtual uint64_t EpisodesStored() = 0;
+  virtual absl::Time Watermark(int number) = 0;
+};
+
+class MemoryWorld final : public World {
+ public:
+  EvidenceStore* Replica(int number) override {
+    auto& store = stores_[number];
+    if (store == nullptr) store = evidence_.StoreOf(absl::StrCat(number));
+    return store.get();
+  }
+  EvidenceReader* reader() override { return &evidence_; }
+  void Stop(int number) override { evidence_.Stop(absl::StrCat(number)); }
+  void Silence(int) override { clock_.Advance(2 * kLapse); }
+  uint64_t SweepLost() override { return evidence_.SweepLost(kLapse); }
+  uint64_t EpisodesStored() override { return evidence_.episodes().size(); }
+  absl::Time Watermark(int number) override { return evidence_.replicas().at(absl::StrCat(number)).watermark; }
+
+ private:
+  sim::SimClock clock_;
+  sim::SimEvidence evidence_{&clock_};
+  std::map<int, std::unique_ptr<EvidenceStore>> stores_;
+};
+
+class PostgresWorld final : public World {
+ public:
+  PostgresWorld() { EXPECT_TRUE(server::Migrate(&sessions_).ok()); }
+
+  PostgresEvidence* Replica(int number) override {
+    auto& store = stores_[number];
+    if (store == nullptr)
+      store = std::make_unique<PostgresEvidence>(&sessions_, Uuid(number), absl::StrCat("r-", number));
+    return store.get();
+  }
+  EvidenceReader* reader() override { return Replica(0); }
+  void Stop(int number) override { EXPECT_TRUE(Replica(number)->Stop().ok()); }
+  void Silence(int number) override {
+    Query(
+        absl::StrCat("UPDATE shadowline.replica SET heartbeat_at = heartbeat_at - interval '1 hour' WHERE replica = '",
+                     Uuid(number), "' RETURNING 1"));
+  }
+  uint64_t SweepLost() override { return Replica(0)->SweepLost(kLapse).value(); }
+  uint64_t EpisodesStored() override { return Query("SELECT count(*) FROM shadowline.episode"); }
+  absl::Time Watermark(int number) override {
+    return absl::FromUnixMicros(Query(absl::StrCat(
+        "SELECT (extract(epoch FROM watermark) * 1000000)::bigint FROM shadowline.replica WHERE replica = '",
+        Uuid(number), "'")));
+  }
+
+  base::PostgresSessions* sessions() { return &sessions_; }
+
+ private:
+  static std::string Uuid(int number) {
+    return absl::StrCat("00000000-0000-4000-8000-", absl::Dec(number, absl::kZeroPad12));
+  }
+  int64_t Query(const std::string& sql) {
+    int64_t value = 0;
+    EXPECT_TRUE(sessions_
+                    .Transact([&](pqxx::work& work) {
+                      value = work.exec1(sql)[0].as<int64_t>();
+                      return absl::OkStatus();
+                    })
+                    .ok());
+    return value;
+  }
+
+  base::PostgresSessions sessions_{Postgres()->ConnectionString(Postgres()->CreateDatabase()), 4};
+  std::map<int, std::unique_ptr<PostgresEvidence>> stores_;
+};
+
+EvidenceKey Key(const std::string& tenant = "acme", int64_t minute = 29'000'000) {
+  return {.tenant = tenant,
+          .family = "pricing",
+          .endpoint = "pricing/quote",
+          .window = 2,
+          .catalog_revision = 3,
+          .minute = minute};
+}
+
+Counts Counted(uint64_t sampled, uint64_t matched) {
+  Counts counts;
+  counts.sampled = sampled;
+  counts.matched = matched;
+  counts.candidate_latency[0] = sampled;
+  counts.candidate_latency.back() = 1;
+  return counts;
+}
+
+Flush MakeFlush(uint64_t sequence, std::map<EvidenceKey, Counts> counts = {}) {
+  Flush flush;
+  flush.sequence = sequence;
+  flush.watermark = absl::FromUnixMicros(1'700'000'000'000'001 + static_cast<int64_t>(sequence) * 1'000'000);
+  flush.counts = std::move(counts);
+  flush.catalog_revision = 3;
+  flush.flag_revision = 4;
+  return flush;
+}
+
+Divergence Found(const std::string& id, absl::Time at) {
+  Divergence divergence;
+  divergence.id = id;
+  divergence.evidence = Key();
+  divergence.fingerprint = "00000000000000ab";
+  divergence.key = "sl:acme:pricing/quote:v1.0:0011";
+  divergence.fill = "00ff";
+  divergence.differences = {{"/a\"b\\c,{}/0", DifferenceKind::kValue, "\"string, 3 bytes, #00\"", "null"},
+                            {"", DifferenceKind::kShape, "", "not\nJSON ü"}};
+  divergence.differences_total = 70;
+  divergence.patterns = {"/a: value", "/b/*: extra"};
+  divergence.rule = "by_observation";
+  divergence.freshness = absl::Milliseconds(1500);
+  divergence.filled_at = at - absl::Seconds(9);
+  divergence.served_at = at - absl::Seconds(3);
+  divergence.observations = {{at - absl::Seconds(3), true, at - absl::Seconds(2), true, "10:20:11,12"},
+                             {at, true, at + absl::Microseconds(7), false, ""}};
+  divergence.tags = {{"account:7", absl::InfinitePast()}, {std::string("a\0b NULL", 8), at - absl::Seconds(20)}};
+  divergence.cause = "missed_invalidation";
+  divergence.cause_evidence = "No tag of this key (account:7) was invalidated.";
+  divergence.reads_affected = 5;
+  divergence.after_cutover = true;
+  divergence.confirmed_at = at;
+  return divergence;
+}
+
+const absl::Time kNow = absl::FromUnixMicros(1'760'000'000'123'456);
+
+class EvidenceConformanceTest : public testing::TestWithParam<bool> {
+ protected:
+  EvidenceConformanceTest() {
+    if (GetParam()) {
+      world_ = std::make_unique<PostgresWorld>();
+    } else {
+      world_ = std::make_unique<MemoryWorld>();
+    }
+  }
+
+  // Asserts the balance, as every test here has to.
+  LedgerTotals Ledger() {
+    const LedgerTotals totals = world_->reader()->FamilyLedger("pricing").value();
+    EXPECT_EQ(totals.counts.sampled, totals.counts.Settled() + totals.lost + totals.pending);
+    return totals;
+  }
+  void Apply(int replica, const Flush& flush) {
+    const absl::Status status = world_->Replica(replica)->Apply(flush);
+    ASSERT_TRUE(status.ok()) << status;
+  }
+
+  std::unique_ptr<World> world_;
+};
+
+TEST_P(EvidenceConformanceTest, CountsOfAllReplicasAndKeysAddUp) {
+  Apply(1, MakeFlush(1, {{Key(), Counted(10, 7)}, {Key("globex"), Counted(1, 1)}}));
+  Apply(2, MakeFlush(1, {{Key(), Counted(5, 5)}}));
+  const LedgerTotals totals = Ledger();
+  EXPECT_EQ(totals.counts.sampled, 16u);
+  EXPECT_EQ(totals.counts.matched, 13u);
+  EXPECT_EQ(totals.pending, 3u);
+  EXPECT_EQ(totals.counts.candidate_latency[0], 16u);
+  EXPECT_EQ(totals.counts.candidate_latency.back(), 3u);
+  EXPECT_EQ(world_->reader()->FamilyLedger("permissions")->counts.sampled, 0u);
+}
+
+TEST_P(EvidenceConformanceTest, AFlushCountsOnceHoweverOftenItComesAndInWhateverOrder) {
+  const Flush first = MakeFlush(1, {{Key(), Counted(10, 7)}});
+  const Flush second = MakeFlush(2, {{Key(), Counted(20, 20)}});
+  Apply(1, first);
+  Apply(1, second);
+  Apply(1, second);
+  Apply(1, first);
+  const LedgerTotals totals = Ledger();
+  EXPECT_EQ(totals.counts.sampled, 20u);
+  EXPECT_EQ(totals.counts.matched, 20u);
+  EXPECT_EQ(world_->Watermark(1), second.watermark);
+}
+
+TEST_P(EvidenceConformanceTest, AnEmptyFlushIsAHeartbeatWithAWatermark) {
+  Apply(1, MakeFlush(1));
+  Apply(1, MakeFlush(2));
+  EXPECT_EQ(world_->Watermark(1), MakeFlush(2).watermark);
+}
+
+TEST_P(EvidenceConformanceTest, AnEpisodeCountsOnceWhicheverReplicasSawIt) {
+  Flush flush = MakeFlush(1);
+  flush.episodes[Key()] = {{.id = ~0ull, .key = 1, .exercised = true}, {.id = 2, .key = 1}};
+  Apply(1, flush);
+  Apply(1, flush);
+  flush.episodes[Key()].push_back({.id = 3, .key = 1});
+  Apply(2, flush);
+  EXPECT_EQ(world_->EpisodesStored(), 3u);
+}
+
+TEST_P(EvidenceConformanceTest, WhatASilentReplicaLeftOpenIsLostOnce) {
+  Apply(1, MakeFlush(1, {{Key(), Counted(10, 7)}, {Key("globex"), Counted(4, 4)}}));
+  Apply(2, MakeFlush(1, {{Key(), Counted(6, 1)}}));
+  EXPECT_EQ(world_->SweepLost(), 0u);
+  world_->Silence(1);
+  Apply(2, MakeFlush(2));
+  EXPECT_EQ(world_->SweepLost(), 3u);
+  EXPECT_EQ(world_->SweepLost(), 0u);
+  const LedgerTotals totals = Ledger();
+  EXPECT_EQ(totals.lost, 3u);
+  EXPECT_EQ(totals.pending, 5u);
+}
+
+TEST_P(EvidenceConformanceTest, AStoppedReplicaIsSweptWithoutWaiting) {
+  Apply(1, MakeFlush(1, {{Key(), Counted(10, 9)}}));
+  world_->Stop(1);
+  EXPECT_EQ(world_->SweepLost(), 1u);
+  EXPECT_EQ(Ledger().lost, 1u);
+}
+
+TEST_P(EvidenceConformanceTest, AReplicaThatWasOnlyAsleepTakesItsReadsBack) {
+  Apply(1, MakeFlush(1, {{Key(), Counted(10, 7)}}));
+  world_->Silence(1);
+  EXPECT_EQ(world_->SweepLost(), 3u);
+  Apply(1, MakeFlush(2));
+  EXPECT_EQ(Ledger().lost, 3u);
+  Apply(1, MakeFlush(3, {{Key(), Counted(12, 10)}}));
+  EXPECT_EQ(Ledger().lost, 0u);
+  EXPECT_EQ(Ledger().pending, 2u);
+  world_->Silence(1);
+  EXPECT_EQ(world_->SweepLost(), 2u);
+}
+
+TEST_P(EvidenceConformanceTest, ADivergenceIsReadAsItWasWritten) {
+  const Divergence written = Found("0123456789abcdef0123456789abcdef", kNow);
+  ASSERT_TRUE(world_->Replica(1)->Record(written).ok());
+  const absl::StatusOr<Divergence> read = world_->reader()->Find(written.id);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->evidence, written.evidence);
+  EXPECT_EQ(read->fingerprint, written.fingerprint);
+  EXPECT_EQ(read->key, written.key);
+  EXPECT_EQ(read->fill, written.fill);
+  ASSERT_THAT(read->differences, SizeIs(2));
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(read->differences[i].pointer, written.differences[i].pointer);
+    EXPECT_EQ(read->differences[i].kind, written.differences[i].kind);
+    EXPECT_EQ(read->differences[i].control, written.differences[i].control);
+    EXPECT_EQ(read->differences[i].candidate, written.differences[i].candidate);
+    EXPECT_EQ(read->observations[i].candidate_at, written.observations[i].candidate_at);
+    EXPECT_EQ(read->observations[i].same_fill, written.observations[i].same_fill);
+    EXPECT_EQ(read->observations[i].control_at, written.observations[i].control_at);
+    EXPECT_EQ(read->observations[i].differed, written.observations[i].differed);
+    EXPECT_EQ(read->observations[i].snapshot, written.observations[i].snapshot);
+  }
+  EXPECT_EQ(read->differences_total, 70u);
+  EXPECT_EQ(read->patterns, written.patterns);
+  EXPECT_EQ(read->rule, written.rule);
+  EXPECT_EQ(read->freshness, written.freshness);
+  EXPECT_EQ(read->filled_at, written.filled_at);
+  EXPECT_EQ(read->served_at, written.served_at);
+  ASSERT_THAT(read->tags, SizeIs(2));
+  EXPECT_EQ(read->tags[0], written.tags[0]);
+  EXPECT_EQ(read->tags[1].second, written.tags[1].second);
+  EXPECT_EQ(read->cause, written.cause);
+  EXPECT_EQ(read->cause_evidence, written.cause_evidence);
+  EXPECT_EQ(read->reads_affected, 5u);
+  EXPECT_TRUE(read->after_cutover);
+  EXPECT_EQ(read->confirmed_at, written.confirmed_at);
+  EXPECT_EQ(world_->reader()->Find("ffff").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_P(EvidenceConformanceTest, TheSameDivergenceAgainOnlyRaisesTheReadsItAffected) {
+  Divergence divergence = Found("d", kNow);
+  ASSERT_TRUE(world_->Replica(1)->Record(divergence).ok());
+  divergence.reads_affected = 9;
+  divergence.cause = "unknown";
+  ASSERT_TRUE(world_->Replica(1)->Record(divergence).ok());
+  divergence.reads_affected = 3;
+  ASSERT_TRUE(world_->Replica(2)->Record(divergence).ok());
+  const Divergence read = world_->reader()->Find("d").value();
+  EXPECT_EQ(read.reads_affected, 9u);
+  EXPECT_EQ(read.cause, "missed_invalidation");
+}
+
+TEST_P(EvidenceConformanceTest, DivergencesAreFilteredAndGroupedNewestFirst) {
+  Divergence one = Found("1", kNow);
+  Divergence two = Found("2", kNow + absl::Seconds(1));
+  two.evidence.tenant = "globex";
+  two.cause = "fill_race";
+  Divergence three = Found("3", kNow + absl::Seconds(2));
+  three.fingerprint = "00000000000000cd";
+  three.patterns = {"/c: type"};
+  Divergence four = Found("4", kNow + absl::Seconds(3));
+  four.evidence.family = "permissions";
+  four.patterns = {};
+  for (const Divergence& divergence : {one, two, three, four}) ASSERT_TRUE(world_->Replica(1)->Record(divergence).ok());
+
+  const auto ids = [&](const std::string& family, const std::string& tenant, const std::string& fingerprint,
+                       uint32_t limit) {
+    std::vector<std::string> found;
+    const auto divergences = world_->reader()->Divergences(family, tenant, fingerprint, limit);
+    for (const Divergence& divergence : *divergences) found.push_back(divergence.id);
+    return found;
+  };
+  EXPECT_THAT(ids("", "", "", 10), ElementsAre("4", "3", "2", "1"));
+  EXPECT_THAT(ids("pricing", "", "", 2), ElementsAre("3", "2"));
+  EXPECT_THAT(ids("pricing", "acme", "00000000000000ab", 10), ElementsAre("1"));
+  EXPECT_THAT(ids("none", "", "", 10), IsEmpty());
+
+  const std::vector<DivergenceGroup> groups = world_->reader()->Groups("pricing", 10).value();
+  ASSERT_THAT(groups, SizeIs(2));
+  EXPECT_EQ(groups[0].fingerprint, "00000000000000cd");
+  EXPECT_THAT(groups[0].patterns, ElementsAre("/c: type"));
+  EXPECT_EQ(groups[1].divergences, 2u);
+  EXPECT_EQ(groups[1].tenants, 2u);
+  EXPECT_EQ(groups[1].keys, 2u);
+  EXPECT_EQ(groups[1].reads_affected, 10u);
+  EXPECT_EQ(groups[1].cause, "fill_race");
+  EXPECT_EQ(groups[1].example_id, "2");
+  EXPECT_EQ(groups[1].first_at, one.confirmed_at);
+  EXPECT_EQ(groups[1].last_at, two.confirmed_at);
+  EXPECT_THAT(world_->reader()->Groups("", 10).value(), SizeIs(3));
+  EXPECT_THAT(world_->reader()->Groups("", 1).value(), SizeIs(1));
+}
+
+INSTANTIATE_TEST_SUITE_P(Stores, EvidenceConformanceTest, testing::Bool(),
+                         [](const auto& chosen) { return chosen.param ? "Postgres" : "Memory"; });
+
+// --- What only PostgreSQL can show.
+
+TEST(PostgresEvidenceTest, ADivergenceWaitsForAFlipOfItsTarget) {
+  PostgresWorld world;
+  ASSERT_TRUE(world.sessions()
+                  ->Transact([](pqxx::work& work) {
+                    work.exec("INSERT INTO shadowline.target (family, tenant) VALUES ('pricing', 'acme')");
+                    return absl::OkStatus();
+                  })
+                  .ok());
+  std::thread recorder;
+  absl::Status recorded = absl::UnknownError("not yet");
+  ASSERT_TRUE(
+      world.sessions()
+          ->Transact([&](pqxx::work& flip) {
+            flip.exec("SELECT 1 FROM shadowline.target FOR UPDATE");
+            recorder = base::StartThread("recorder", [&] { recorded = world.Replica(1)->Record(Found("1", kNow)); });
+            // The recorder is at the lock once the database says that it waits.
+            while (flip.exec1("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = "
+                              "current_database()")[0]
+                       .as<int>() == 0) {
+              flip.exec("SELECT pg_stat_clear_snapshot()");
+            }
+            EXPECT_EQ(flip.exec1("SELECT count(*) FROM shadowline.divergence")[0].as<int>(), 0);
+            return absl::OkStatus();
+          })
+          .ok());
+  recorder.join();
+  EXPECT_TRUE(recorded.ok()) << recorded;
+}
+
+TEST(PostgresEvidenceTest, AStoreThatIsAwayIsUnavailable) {
+  base::PostgresSessions nowhere("host=/nonexistent dbname=postgres connect_timeout=1", 1);
+  PostgresEvidence evidence(&nowhere, "00000000-0000-4000-8000-000000000001", "r");
+  EXPECT_EQ(evidence.Apply(MakeFlush(1)).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(evidence.Record(Found("1", kNow)).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(evidence.FamilyLedger("pricing").status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(PostgresEvidenceTest, AFlushOfManyKeysIsOneTransaction) {
+  PostgresWorld world;
+  Flush flush = MakeFlush(1);
+  for (int i = 0; i < 5'000; ++i) flush.counts[Key(absl::StrCat("t", i))] = Counted(2, 1);
+  for (uint64_t i = 0; i < 20'000; ++i) flush.episodes[Key()].push_back({.id = i * 7919, .key = i});
+  ASSERT_TRUE(world.Replica(1)->Apply(flush).ok());
+  EXPECT_EQ(world.reader()->FamilyLedger("pricing")->counts.sampled, 10'000u);
+  EXPECT_EQ(world.EpisodesStored(), 20'000u);
+}
+
+}  // namespace
+}  // namespace shadowline::diff
