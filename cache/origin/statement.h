@@ -1,0 +1,27 @@
+// How an endpoint's SELECT becomes the statement that is prepared: the server renders the JSON, and says with the answer in
+// which session it ran. Pure.
+//
+// The prepared statement returns one row: body (NULL: not found), snapshot, stamp.
+#ifndef SHADOWLINE_CACHE_ORIGIN_STATEMENT_H_
+#define SHADOWLINE_CACHE_ORIGIN_STATEMENT_H_
+
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "cache/catalog/catalog.h"
+
+namespace shadowline::cache {
+
+// PostgreSQL's type of a parameter: "text", "bigint", "double precision", "boolean", "text[]", "bigint[]".
+absl::string_view SqlType(ParameterType type);
+
+// An expression that names the session a statement runs in: users, search_path, TimeZone, read-only, recovery, database.
+// Equal stamps mean that a statement means the same.
+absl::string_view SessionStamp();
+
+// `PREPARE "<statement_id>" (types) AS SELECT ...`.
+std::string PrepareText(const Endpoint& endpoint);
+
+}  // namespace shadowline::cache
+
+#endif  // SHADOWLINE_CACHE_ORIGIN_STATEMENT_H_
