@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -46,8 +47,12 @@ class SimRedis {
     uint32_t lose_reply_ppm = 0;  // Executed, but the answer is lost and the connection with it.
     absl::Duration latency_min = absl::Microseconds(50);  // One way.
     absl::Duration latency_max = absl::Microseconds(500);
+    uint32_t latency_slow_ppm = 0;  // This share takes ten times as long, and holds up what is behind it.
     absl::Duration timeout = absl::Milliseconds(50);
-    bool commit_ignores_lease = false;  // Planted: a cache without the fence's protection.
+    // Planted, to see that a check can fail.
+    bool commit_ignores_lease = false;                     // Writes whatever holds the key.
+    bool commit_always_says_yes = false;                   // Refuses, and says that it wrote.
+    std::function<void(const std::string&)> before_lease;  // Called with the key before a lease is asked for.
   };
 
   SimRedis(const base::Clock* clock, base::Random* random) : clock_(clock), random_(random) {}
@@ -109,9 +114,10 @@ class SimRedis {
   const base::Clock* clock() const { return clock_; }
   uint64_t generation() const { return generation_; }
   absl::Duration DrawLatency() {
-    return faults.latency_min + (faults.latency_max - faults.latency_min) * random_->Unit();
+    const absl::Duration latency = faults.latency_min + (faults.latency_max - faults.latency_min) * random_->Unit();
+    return Draw(faults.latency_slow_ppm) ? latency * 10 : latency;
   }
-  bool DrawLostReply() { return random_->Below(1'000'000) < faults.lose_reply_ppm; }
+  bool Draw(uint32_t ppm) { return ppm > 0 && random_->Below(1'000'000) < ppm; }
   void Hang(base::Task task) { hung_.push_back(std::move(task)); }
 
  private:
@@ -152,6 +158,7 @@ class SimStore final : public cache::Store {
 
   void AcquireLease(std::string key, std::string lease_id, absl::Duration ttl,
                     absl::AnyInvocable<void(absl::StatusOr<cache::Lease>)> done) override {
+    if (redis_->faults.before_lease) redis_->faults.before_lease(key);
     Call<cache::Lease>(
         [this, key = std::move(key), lease_id = std::move(lease_id),
          ttl](SimRedis* redis) -> absl::StatusOr<cache::Lease> {
@@ -173,7 +180,9 @@ class SimStore final : public cache::Store {
     Call<bool>(
         [this, same_term, key = std::move(key), lease_id = std::move(lease_id), fill_id = std::move(fill_id),
          envelope = std::move(envelope), ttl](SimRedis* redis) -> absl::StatusOr<bool> {
-          if (!redis->faults.commit_ignores_lease && (!same_term || !Leased(key, lease_id))) return false;
+          if (!redis->faults.commit_ignores_lease && (!same_term || !Leased(key, lease_id))) {
+            return redis->faults.commit_always_says_yes;
+          }
           redis->Write(key, Holding(cache::Slot::Kind::kValue, fill_id, envelope, ttl));
           return true;
         },
@@ -263,7 +272,7 @@ class SimStore final : public cache::Store {
         return TimeOut<Reply>(sent, std::move(done));
       }
       absl::StatusOr<Reply> reply = execute(redis_);
-      if (redis_->DrawLostReply()) return TimeOut<Reply>(sent, std::move(done));
+      if (redis_->Draw(redis_->faults.lose_reply_ppm)) return TimeOut<Reply>(sent, std::move(done));
       const absl::Time now = redis_->clock()->Now();
       next_reply_ = std::max(next_reply_ + absl::Nanoseconds(1), now + redis_->DrawLatency());
       executor_->PostAfter(next_reply_ - now,
