@@ -1,3 +1,5 @@
+// OpenSSL 3 looks an algorithm up under a lock in every one-shot call; its older form of SHA-256 does not.
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "base/hash.h"
 
 #include <openssl/evp.h>
@@ -14,11 +16,16 @@ const unsigned char* Bytes(absl::string_view text) { return reinterpret_cast<con
 
 }  // namespace
 
-uint64_t Hash64(absl::string_view bytes, uint64_t seed) { return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed); }
+uint64_t Hash64(absl::string_view bytes, uint64_t seed) {
+  return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
+}
 
 std::string Digest128(absl::string_view bytes) {
   unsigned char digest[SHA256_DIGEST_LENGTH];
-  SHA256(Bytes(bytes), bytes.size(), digest);
+  SHA256_CTX context;
+  SHA256_Init(&context);
+  SHA256_Update(&context, bytes.data(), bytes.size());
+  SHA256_Final(digest, &context);
   return std::string(reinterpret_cast<char*>(digest), 16);
 }
 
