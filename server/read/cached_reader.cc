@@ -50,7 +50,7 @@ struct CachedReader::Op {
   Draws draws;
   Route route;
 
-  absl::Duration asked_at;  // When the candidate was asked, and, where sampled, how long it took.
+  absl::Duration asked_at;  // Where sampled: when the candidate was asked, and how long it took.
   absl::Duration candidate_latency;
 
   cache::Query AsQuery() const { return {catalog, endpoint, request->tenant(), arguments}; }
@@ -239,7 +239,7 @@ void CachedReader::CompleteShadow(ShadowRead* shadow) {
 // ---- From the cache ----
 
 void CachedReader::ReadCache(OpPtr op) {
-  op->asked_at = deps_.clock->Steady();
+  if (op->route.verify) op->asked_at = deps_.clock->Steady();
   std::string key = op->key;
   deps_.store->Get(std::move(key), [this, op = std::move(op)](absl::StatusOr<Slot> slot) mutable {
     if (op->route.verify) op->candidate_latency = deps_.clock->Steady() - op->asked_at;
