@@ -415,7 +415,15 @@ std::optional<uint64_t> PostgresLeadership::TryHold() {
 }
 
 void PostgresLeadership::Release() {
-  // The server drops the lock with its session.
+  if (epoch_.has_value()) {
+    try {
+      // The server drops the lock with its session too, but in its own time.
+      pqxx::nontransaction work(*connection_);
+      work.exec("SELECT pg_advisory_unlock_all()");
+    } catch (...) {
+      base::CurrentExceptionToStatus().IgnoreError();
+    }
+  }
   epoch_.reset();
   connection_.reset();
 }
