@@ -1,0 +1,99 @@
+// Admin answers operators: each method checks one request, asks the room that knows, converts the answer, and logs what
+// was changed, by whom and from where. It knows no gRPC; admin_services.h puts it behind the network.
+//
+// Ownership: borrows everything in Deps; each must outlive it.
+// Threads:   thread-safe. Blocking, but for Invalidate, GetFlag and ListFlags.
+// Statuses:  those that the contract (proto/shadowline/v1) lists for each RPC. Nothing was changed where a request is
+// refused.
+#ifndef SHADOWLINE_SERVER_RPC_ADMIN_H_
+#define SHADOWLINE_SERVER_RPC_ADMIN_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "cache/catalog/catalog.h"
+#include "cache/catalog/catalog_store.h"
+#include "diff/evidence/evidence_reader.h"
+#include "flags/board.h"
+#include "rollout/commands.h"
+#include "shadowline/v1/cache.pb.h"
+#include "shadowline/v1/catalog.pb.h"
+#include "shadowline/v1/divergence.pb.h"
+#include "shadowline/v1/flags.pb.h"
+#include "shadowline/v1/rollout.pb.h"
+
+namespace shadowline::server {
+
+inline constexpr size_t kMaxCatalogBytes = 4 << 20;
+inline constexpr size_t kMaxFlagsListed = 10'000;
+
+class Admin {
+ public:
+  using Invalidated = absl::AnyInvocable<void(absl::StatusOr<uint64_t>)>;
+
+  struct Deps {
+    cache::CatalogStore* catalogs = nullptr;
+    rollout::Commands* rollouts = nullptr;
+    diff::EvidenceReader* evidence = nullptr;
+    const flags::Board* board = nullptr;
+    const base::Clock* clock = nullptr;
+    // The catalog that this replica reads by; null before the first.
+    std::function<std::shared_ptr<const cache::CompiledCatalog>()> catalog;
+    // cache::Invalidator on its own executor. Calls back once, on any thread; dropping the callback means unavailable.
+    std::function<void(std::string tenant, std::vector<std::string> tags, Invalidated done)> invalidate;
+  };
+
+  explicit Admin(Deps deps);
+
+  // `peer` is where the call comes from, for the log.
+  absl::Status ApplyCatalog(const v1::ApplyCatalogRequest& request, const std::string& peer,
+                            v1::ApplyCatalogResponse* response);
+  absl::Status GetCatalog(const v1::GetCatalogRequest& request, const std::string& peer,
+                          v1::GetCatalogResponse* response);
+
+  absl::Status StartRollout(const v1::StartRolloutRequest& request, const std::string& peer, v1::Rollout* response);
+  absl::Status ListRollouts(const v1::ListRolloutsRequest& request, const std::string& peer,
+                            v1::ListRolloutsResponse* response);
+  absl::Status GetRollout(const v1::GetRolloutRequest& request, const std::string& peer, v1::Rollout* response);
+  absl::Status PauseRollout(const v1::RolloutCommand& request, const std::string& peer, v1::Rollout* response);
+  absl::Status ResumeRollout(const v1::RolloutCommand& request, const std::string& peer, v1::Rollout* response);
+  absl::Status ApproveRollout(const v1::RolloutCommand& request, const std::string& peer, v1::Rollout* response);
+  absl::Status PromoteRollout(const v1::RolloutCommand& request, const std::string& peer, v1::Rollout* response);
+  absl::Status RollbackRollout(const v1::RolloutCommand& request, const std::string& peer, v1::Rollout* response);
+  absl::Status AbortRollout(const v1::RolloutCommand& request, const std::string& peer, v1::Rollout* response);
+
+  absl::Status GetFlag(const v1::GetFlagRequest& request, const std::string& peer, v1::Flag* response);
+  absl::Status ListFlags(const v1::ListFlagsRequest& request, const std::string& peer, v1::ListFlagsResponse* response);
+
+  absl::Status ListDivergenceGroups(const v1::ListDivergenceGroupsRequest& request, const std::string& peer,
+                                    v1::ListDivergenceGroupsResponse* response);
+  absl::Status ListDivergences(const v1::ListDivergencesRequest& request, const std::string& peer,
+                               v1::ListDivergencesResponse* response);
+  absl::Status GetDivergence(const v1::GetDivergenceRequest& request, const std::string& peer,
+                             v1::Divergence* response);
+  absl::Status GetReport(const v1::GetReportRequest& request, const std::string& peer, v1::Report* response);
+
+  // Does not block: `done` gets the number of keys fenced, or why there is none, on any thread, also inside this call.
+  void Invalidate(const v1::InvalidateRequest& request, const std::string& peer, Invalidated done);
+
+ private:
+  absl::Status Execute(rollout::Verb verb, const v1::RolloutCommand& command, const std::string& peer,
+                       v1::Rollout* response);
+  absl::StatusOr<rollout::StartRequest> ReadStart(const v1::StartRolloutRequest& request);
+  // kUnavailable where this replica has none yet.
+  absl::StatusOr<std::shared_ptr<const flags::Snapshot>> Flags() const;
+  bool HasFamily(const std::string& family) const;
+
+  const Deps deps_;
+};
+
+}  // namespace shadowline::server
+
+#endif  // SHADOWLINE_SERVER_RPC_ADMIN_H_
