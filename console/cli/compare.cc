@@ -126,15 +126,17 @@ absl::StatusOr<diff::CompiledRules> ReadRules(const Json* value) {
   return diff::CompiledRules::Compile(rules);
 }
 
-// Unlike Compare alone, asks of equal texts too whether they are JSON: here nobody has rendered them.
+// Unlike Compare alone, which knows who rendered its sides, asks of both whether they are JSON at all.
 Comparison CompareTexts(absl::string_view a, absl::string_view b, const diff::CompiledRules& rules) {
-  if (a == b) {
-    if (const absl::Status status = diff::CheckJson(a); !status.ok()) {
-      Comparison result;
-      result.verdict = Comparison::Verdict::kError;
-      result.error = std::string(status.message());
-      return result;
-    }
+  Comparison error;
+  error.verdict = Comparison::Verdict::kError;
+  if (const absl::Status status = diff::CheckJson(a); !status.ok()) {
+    error.error = absl::StrCat("a cannot be compared: ", status.message());
+    return error;
+  }
+  if (const absl::Status status = diff::CheckJson(b); absl::IsInvalidArgument(status)) {
+    error.error = absl::StrCat("b is not JSON: ", status.message());
+    return error;
   }
   return diff::Compare({true, a}, {true, b}, rules);
 }
@@ -217,7 +219,7 @@ absl::StatusOr<Comparison> CompareFiles(const std::string& path_a, const std::st
   }
   Comparison result = CompareTexts(a, b, rules);
   if (result.verdict == Comparison::Verdict::kError) {
-    return absl::InvalidArgumentError(absl::StrCat(path_a, ": ", result.error));
+    return absl::InvalidArgumentError(absl::StrCat(path_a, " and ", path_b, ": ", result.error));
   }
   return result;
 }

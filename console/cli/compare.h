@@ -17,18 +17,19 @@
 namespace shadowline::console {
 
 // Compares two files and writes what differs for people, one difference a line. `rules_json` may be empty: exactly.
-// Returns 0: the same (or excused, which is said); 1: they differ; 2: a file cannot be read, the first is not JSON, or
-// the rules are not understood (on `err`).
+// Returns 0: the same (or excused, which is said); 1: they differ; 2: a file cannot be read or is not JSON, or the
+// rules are not understood (on `err`).
 int CompareFiles(const std::string& path_a, const std::string& path_b, const std::string& rules_json, std::ostream& out,
                  std::ostream& err);
 
 // One line out for each line in that is not blank, in the same order, whatever it holds.
 //   in   {"id": 7, "a": "{\"x\":1}", "b": "{\"x\":2}", "rules": {...}}
 //   out  {"id":7,"verdict":"differ","differences":[{"pointer":"/x","kind":"value","a":"1","b":"2"}]}
-// `id` is any JSON value; `rules` may be absent. `verdict` is equal, differ or error (the line, the rules, or `a`
-// cannot be understood; "error" says why). "a" and "b" of a difference are JSON texts, cut at 512 bytes; null where
-// that side has nothing. "differences_total" is there where more were found than are shown, "excuses" where rules were
-// needed (rule -> times used). Returns 0; 2 when the output cannot be written.
+// `id` is any JSON value; `rules` may be absent. `verdict` is equal, differ or error (the line, the rules or a text
+// cannot be understood; "error" says why). A `b` that is JSON, but has a duplicate member or a lone surrogate, differs:
+// kind shape. "a" and "b" of a difference are JSON texts, cut at 512 bytes; null where that side has nothing.
+// "differences_total" is there where more were found than are shown, "excuses" where rules were needed (rule -> times
+// used). Returns 0; 2 when the output cannot be written.
 int CompareJsonLines(std::istream& in, std::ostream& out);
 
 }  // namespace shadowline::console

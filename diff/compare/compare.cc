@@ -676,13 +676,13 @@ Comparison Compare(const Answer& control, const Answer& candidate, const Compile
   const auto control_document = JsonDocument::Parse(control.body);
   if (!control_document.ok()) {
     result.verdict = Comparison::Verdict::kError;
-    result.error = absl::StrCat("the control is not JSON: ", control_document.status().message());
+    result.error = absl::StrCat("the control cannot be compared: ", control_document.status().message());
     return result;
   }
   if (!candidate.found) return differ(DifferenceKind::kMissing);
   const auto candidate_document = JsonDocument::Parse(candidate.body);
   if (!candidate_document.ok()) {
-    result.error = absl::StrCat("the candidate is not JSON: ", candidate_document.status().message());
+    result.error = absl::StrCat("the candidate cannot be compared: ", candidate_document.status().message());
     return differ(DifferenceKind::kShape);
   }
   walker.Run((*control_document)->root(), (*candidate_document)->root());

@@ -107,8 +107,9 @@ std::string ShowValue(absl::string_view text);
 Comparison Compare(const Answer& control, const Answer& candidate, const CompiledRules& rules,
                    const Show& show = ShowValue);
 
-// Whether `text` is JSON that can be compared; kInvalidArgument says what was expected where. Compare asks this of
-// neither side when their bytes are equal.
+// Whether `text` can be compared; the message says what was expected where. kInvalidArgument: it is not JSON.
+// kFailedPrecondition: a duplicate member, a lone surrogate, or beyond the limits. Compare asks this of neither side
+// when their bytes are equal.
 absl::Status CheckJson(absl::string_view text);
 
 // Groups divergences: 16 hexadecimal digits over the endpoint and Comparison::patterns.

@@ -49,6 +49,11 @@ class Parser {
     return absl::InvalidArgumentError(absl::StrCat("at byte ", at_ - begin_, ": expected ", expected));
   }
 
+  // The grammar allows it, but two readers may read two things, or none.
+  absl::Status Refuse(absl::string_view expected) const {
+    return absl::FailedPreconditionError(absl::StrCat("at byte ", at_ - begin_, ": expected ", expected));
+  }
+
   void SkipSpace() {
     while (at_ != end_ && (*at_ == ' ' || *at_ == '\n' || *at_ == '\r' || *at_ == '\t')) ++at_;
   }
@@ -149,7 +154,7 @@ class Parser {
       } else if (lone_ == LoneSurrogates::kKeep) {
         at_ = after;
       } else {
-        return Error("a surrogate pair, not a lone surrogate");
+        return Refuse("a surrogate pair, not a lone surrogate");
       }
     }
     AppendUtf8(&unescaped_, code);
@@ -186,7 +191,7 @@ class Parser {
   }
 
   absl::Status ParseArray(Json* value, int depth) {
-    if (depth >= kMaxJsonDepth) return Error(absl::StrCat("at most ", kMaxJsonDepth, " levels"));
+    if (depth >= kMaxJsonDepth) return Refuse(absl::StrCat("at most ", kMaxJsonDepth, " levels"));
     ++at_;
     value->type = Json::Type::kArray;
     const size_t first = pending_.size();
@@ -204,7 +209,7 @@ class Parser {
   }
 
   absl::Status ParseObject(Json* value, int depth) {
-    if (depth >= kMaxJsonDepth) return Error(absl::StrCat("at most ", kMaxJsonDepth, " levels"));
+    if (depth >= kMaxJsonDepth) return Refuse(absl::StrCat("at most ", kMaxJsonDepth, " levels"));
     ++at_;
     value->type = Json::Type::kObject;
     const size_t first = pending_.size();
@@ -227,7 +232,7 @@ class Parser {
     }
     const auto twice = std::adjacent_find(pending_.begin() + first, pending_.end(),
                                           [](const Json& a, const Json& b) { return a.name == b.name; });
-    if (twice != pending_.end()) return Error("each member of the object that ends here once, not a duplicate");
+    if (twice != pending_.end()) return Refuse("each member of the object that ends here once, not a duplicate");
     KeepChildren(first, value);
     return absl::OkStatus();
   }
@@ -267,7 +272,7 @@ const Json* Json::Find(absl::string_view member) const {
 
 absl::StatusOr<std::unique_ptr<const JsonDocument>> JsonDocument::Parse(absl::string_view text, LoneSurrogates lone) {
   if (text.size() > kMaxJsonBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("expected at most ", kMaxJsonBytes, " bytes, not ", text.size()));
+    return absl::FailedPreconditionError(absl::StrCat("expected at most ", kMaxJsonBytes, " bytes, not ", text.size()));
   }
   if (!simdjson::validate_utf8(text.data(), text.size())) return absl::InvalidArgumentError("expected valid UTF-8");
   std::unique_ptr<JsonDocument> document(new JsonDocument());

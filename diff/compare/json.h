@@ -48,7 +48,8 @@ enum class LoneSurrogates { kRefuse, kKeep };
 
 class JsonDocument {
  public:
-  // kInvalidArgument says at which byte what was expected; it never repeats what is there.
+  // kInvalidArgument: not JSON. kFailedPrecondition: JSON, but with a duplicate member, a lone surrogate, or beyond the
+  // limits. The message says at which byte what was expected; it never repeats what is there.
   static absl::StatusOr<std::unique_ptr<const JsonDocument>> Parse(absl::string_view text,
                                                                    LoneSurrogates lone = LoneSurrogates::kRefuse);
 
