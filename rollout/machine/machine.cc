@@ -257,11 +257,11 @@ void BeginCohort(const FamilyState& state, uint64_t catalog_revision, absl::Time
   draft->Touch();
 }
 
-bool CohortSettled(const FamilyState& state, const Rollout& rollout) {
+// Of the present cohort and of those before it: a rollback and a resume may have sent one of their targets back.
+bool AllSettled(const FamilyState& state, const Rollout& rollout) {
   return std::all_of(rollout.targets.begin(), rollout.targets.end(), [&](const auto& entry) {
     // A tenant that has gone holds nobody up.
-    return entry.second.cohort != rollout.cohort || entry.second.state == TargetState::kSettled ||
-           !state.tenants.contains(entry.first);
+    return entry.second.state == TargetState::kSettled || !state.tenants.contains(entry.first);
   });
 }
 
@@ -270,7 +270,7 @@ void AdvanceCohorts(const FamilyState& state, uint64_t catalog_revision, absl::T
   Rollout& rollout = draft->rollout();
   while (true) {
     if (!rollout.cohort_begun) BeginCohort(state, catalog_revision, now, draft);
-    if (!CohortSettled(state, rollout)) return;
+    if (!AllSettled(state, rollout)) return;
     if (rollout.cohort + 1 == rollout.cohorts.size()) {
       draft->SetState(RolloutState::kSettled, "every target is served from the cache");
       return;

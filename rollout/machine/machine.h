@@ -14,7 +14,7 @@
 //   ramp step
 //      at a time, when its window is clean, a person has approved where the policy says so, and the step before has
 //      been soaked with at least one new verdict.
-//   4. The next cohort begins when every target of the present one is SETTLED.
+//   4. The next cohort begins when every target of the present one and of those before is SETTLED.
 //
 // The window of a target goes on through cutover and ramp: every step is taken on all of its evidence.
 #ifndef SHADOWLINE_ROLLOUT_MACHINE_MACHINE_H_
