@@ -24,9 +24,9 @@ constexpr size_t kInputBytes = 64 << 10;
 constexpr size_t kFeedBytes = 8 << 10;
 constexpr absl::string_view kScanCount = "1000";
 
-// The scripts are sent in full (EVAL) instead of by digest: only fills and tags use them, a digest would save Redis two of
-// six microseconds, and there is no state to load again after a restart, a failover or SCRIPT FLUSH. They read with pcall and
-// compare whole values, so a key of another type is simply not what they look for.
+// The scripts are sent in full (EVAL) instead of by digest: only fills and tags use them, a digest would save Redis two
+// of six microseconds, and there is no state to load again after a restart, a failover or SCRIPT FLUSH. They read with
+// pcall and compare whole values, so a key of another type is simply not what they look for.
 
 // 1: granted. 2: granted in the place of a fence. 0: somebody else's lease. Otherwise the value that is there.
 constexpr absl::string_view kAcquireLease = R"(
@@ -313,11 +313,16 @@ void RedisStore::Connect() {
     if (term == term_ && (link_ == Link::kConnecting || link_ == Link::kGreeting)) Drop("it does not answer");
   });
   if (!options_.address.named()) return Open(options_.address.Resolve());
-  // A name can take seconds, and this executor has none to spare. One resolver at a time.
+  if (resolved_.has_value()) return Open(*std::exchange(resolved_, std::nullopt));
+  // A name can take many seconds, and this executor has none to spare. It may be longer than this attempt: then the
+  // next takes what was found.
+  if (std::exchange(resolving_, true)) return;
   if (resolver_.joinable()) resolver_.join();
-  resolver_ = base::StartThread("redis-resolve", [this, term, attempt = failures_] {
-    executor_->Post([this, term, address = options_.address.Resolve(attempt)] {
-      if (term == term_ && link_ == Link::kConnecting) Open(address);
+  resolver_ = base::StartThread("redis-resolve", [this, attempt = failures_] {
+    executor_->Post([this, address = options_.address.Resolve(attempt)] {
+      resolving_ = false;
+      if (link_ == Link::kConnecting && descriptor_ < 0) return Open(address);
+      if (address.ok()) resolved_ = *address;
     });
   });
 }

@@ -25,6 +25,7 @@
 #include <deque>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <variant>
@@ -154,7 +155,10 @@ class RedisStore final : public Store, public base::Pollable {
   int descriptor_ = -1;
   uint64_t term_ = 0;      // Numbers the connections.
   uint32_t failures_ = 0;  // Attempts since the connection was last up.
-  std::thread resolver_;   // Of the last attempt, where the address is a name.
+  // Where the address is a name.
+  std::thread resolver_;
+  bool resolving_ = false;
+  std::optional<SocketAddress> resolved_;  // For the next attempt.
   std::unique_ptr<ReplyReader> reader_;
   std::string input_;  // What one recv() can take.
   std::string output_;
