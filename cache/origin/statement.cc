@@ -1,6 +1,8 @@
 #include "cache/origin/statement.h"
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 namespace shadowline::cache {
 
@@ -11,7 +13,9 @@ absl::string_view SqlType(ParameterType type) {
     case ParameterType::kInteger:
       return "bigint";
     case ParameterType::kNumber:
-      return "double precision";
+      // Becomes double precision by itself where it meets one; the other way round an index on numeric would not be
+      // used.
+      return "numeric";
     case ParameterType::kBoolean:
       return "boolean";
     case ParameterType::kTextSet:
@@ -25,15 +29,31 @@ absl::string_view SqlType(ParameterType type) {
 }
 
 absl::string_view SessionStamp() {
-  return "concat_ws(E'\\x1f', session_user, current_user, current_database(), current_setting('search_path'), "
+  return "concat_ws('|', session_user, current_user, current_database(), current_setting('search_path'), "
          "current_setting('TimeZone'), current_setting('transaction_read_only'), pg_is_in_recovery())";
+}
+
+std::string SessionSetup(const std::string& search_path_literal) {
+  return absl::StrCat(
+      "SELECT set_config('search_path', ", search_path_literal,
+      ", false), set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, MDY', false), "
+      "set_config('IntervalStyle', 'postgres', false), set_config('extra_float_digits', '1', false), "
+      "set_config('bytea_output', 'hex', false), set_config('standard_conforming_strings', 'on', false), "
+      "set_config('client_encoding', 'UTF8', false), "
+      "set_config('default_transaction_read_only', 'on', false)");
+}
+
+std::string PrimaryMessage(absl::string_view what) {
+  absl::string_view line = what.substr(0, what.find('\n'));
+  for (const absl::string_view severity : {"ERROR:", "FATAL:", "PANIC:"}) absl::ConsumePrefix(&line, severity);
+  return std::string(absl::StripAsciiWhitespace(line));
 }
 
 std::string PrepareText(const Endpoint& endpoint) {
   std::string types = "text";
   for (const ParameterDecl& parameter : endpoint.parameters) absl::StrAppend(&types, ", ", SqlType(parameter.type));
-  // A scalar subquery is NULL without a row and an error (21000) with two, which is what `row` promises. The newline ends a
-  // comment that the statement may end in.
+  // A scalar subquery is NULL without a row and an error (21000) with two, which is what `row` promises. The newline
+  // ends a comment that the statement may end in.
   const std::string body =
       endpoint.shape == ResultShape::kRow
           ? absl::StrCat("(SELECT row_to_json(answer)::text FROM (", endpoint.sql, "\n) AS answer)")

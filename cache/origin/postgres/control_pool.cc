@@ -1,156 +1,122 @@
 #include "cache/origin/postgres/control_pool.h"
 
+#include <libpq-fe.h>
+#include <sys/socket.h>
+
 #include <algorithm>
-#include <atomic>
 #include <pqxx/pqxx>
+#include <set>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/postgres/session.h"
 #include "base/status.h"
+#include "cache/key/text.h"
 #include "cache/origin/statement.h"
 
 namespace shadowline::cache {
 namespace {
 
-// How much longer than its statement's timeout a caller waits for a database that says nothing.
-constexpr absl::Duration kSilence = absl::Milliseconds(50);
+// PostgreSQL's own timeout comes first; the watchdog is for a server that does not answer at all.
+constexpr absl::Duration kGrace = absl::Milliseconds(50);
+constexpr int kConnectTimeoutSeconds = 2;
+// A connection keeps the statements of so many definitions; then it is replaced by one that has none.
+constexpr size_t kPreparedMost = 1000;
 
-// The exception that is being handled, without anything that a row or a parameter may have put into its text: PostgreSQL quotes
-// values in its messages, so only those about the schema or the server itself are passed on.
-absl::Status StatementError(const std::string& endpoint) {
+// `connection_string` with a limit on how long connecting may take, and with signs of life on an idle connection.
+std::string WithDefaults(const std::string& connection_string) {
+  char* error = nullptr;
+  PQconninfoOption* parsed = PQconninfoParse(connection_string.c_str(), &error);
+  if (parsed == nullptr) {
+    PQfreemem(error);
+    return connection_string;  // Connecting will say what is wrong with it.
+  }
+  std::map<std::string, std::string> options = {{"connect_timeout", absl::StrCat(kConnectTimeoutSeconds)},
+                                                {"application_name", "shadowline"},
+                                                {"keepalives_idle", "5"},
+                                                {"keepalives_interval", "2"},
+                                                {"keepalives_count", "3"}};
+  for (const PQconninfoOption* option = parsed; option->keyword != nullptr; ++option) {
+    if (option->val != nullptr) options[option->keyword] = option->val;
+  }
+  PQconninfoFree(parsed);
+  std::string text;
+  for (const auto& [name, value] : options) {
+    absl::StrAppend(&text, text.empty() ? "" : " ", name, "='");
+    for (const char c : value) {
+      if (c == '\'' || c == '\\') text.push_back('\\');
+      text.push_back(c);
+    }
+    text.push_back('\'');
+  }
+  return text;
+}
+
+// What may be said of an error. PostgreSQL quotes values in some of its messages; those that it composes of names and
+// of the statement's own text are told apart by their class.
+std::string Explain(const std::string& sqlstate, absl::string_view what) {
+  static constexpr absl::string_view kNamesOnly[] = {"0A", "25", "26", "40", "42", "53", "54", "55", "57"};
+  const auto is_class = [&](absl::string_view prefix) { return absl::StartsWith(sqlstate, prefix); };
+  if (is_class("22")) return absl::StrCat("PostgreSQL ", sqlstate, ": a parameter's value does not fit the statement");
+  if (std::any_of(std::begin(kNamesOnly), std::end(kNamesOnly), is_class)) {
+    return absl::StrCat("PostgreSQL ", sqlstate, ": ", PrimaryMessage(what));
+  }
+  return absl::StrCat("PostgreSQL ", sqlstate, ": the statement failed; the server's log has the message");
+}
+
+// Inside a catch block. The codes are base's, reduced to those that Control promises.
+absl::Status LoadError(const Endpoint& endpoint) {
   const absl::Status status = base::CurrentExceptionToStatus();
   try {
     throw;
   } catch (const pqxx::sql_error& error) {
     const std::string& state = error.sqlstate();
+    if (state.empty()) return base::Annotate(status, endpoint.name);
     if (state == "21000") {
-      return absl::InternalError(
-          absl::StrCat(endpoint, ": the statement returned more than one row; declare `result: rows`"));
+      return absl::InternalError(absl::StrCat(
+          endpoint.name, ": PostgreSQL 21000: more than one row, where `result: row` or a subquery takes at most one"));
     }
-    if (state == "57014") return absl::DeadlineExceededError(absl::StrCat(endpoint, ": the statement timed out"));
-    // The session is not the one that prepared it.
-    if (state == "26000") {
-      return absl::FailedPreconditionError(absl::StrCat(endpoint, ": the statement ran in another session"));
+    // The prepared statement is gone: a pooler gave another session.
+    absl::StatusCode code = state == "26000" ? absl::StatusCode::kFailedPrecondition : status.code();
+    if (code == absl::StatusCode::kAborted)
+      code = absl::StatusCode::kUnavailable;  // A conflict on a standby: try again.
+    if (code == absl::StatusCode::kPermissionDenied || code == absl::StatusCode::kAlreadyExists) {
+      code = absl::StatusCode::kInternal;
     }
-    if (state.empty() || absl::StartsWith(state, "42") || absl::StartsWith(state, "08") || absl::StartsWith(state, "53") ||
-        absl::StartsWith(state, "57")) {
-      return base::Annotate(status, endpoint);
-    }
-    return absl::Status(status.code(), absl::StrCat(endpoint, ": PostgreSQL refused it with ", state));
+    return absl::Status(code, absl::StrCat(endpoint.name, ": ", Explain(state, error.what())));
   } catch (...) {
-    return base::Annotate(status, endpoint);
+    return base::Annotate(status, endpoint.name);
   }
+}
+
+absl::Status DeadlineExceeded(const Endpoint& endpoint, absl::string_view when) {
+  return absl::DeadlineExceededError(absl::StrCat(endpoint.name, ": the deadline passed ", when));
 }
 
 }  // namespace
 
-// One thread's connection; used by that thread alone.
-class PostgresControl::Connection {
- public:
-  Connection(const Options* options, const base::Clock* clock) : options_(options), clock_(clock) {}
-
-  bool open() const { return connection_ != nullptr; }
-  void Close() { connection_.reset(); }
-
-  // Connects unless it is connected, or was refused a moment ago.
-  absl::Status Open() {
-    if (open()) return absl::OkStatus();
-    if (clock_->Steady() < retry_at_) return refused_;
-    try {
-      connection_ = std::make_unique<pqxx::connection>(options_->connection_string);
-      pqxx::nontransaction work(*connection_);
-      work.exec("SET TimeZone = 'UTC'");
-      work.exec(absl::StrCat("SET search_path = ", options_->search_path));
-      if (!options_->role.empty()) work.exec(absl::StrCat("SET ROLE ", work.quote_name(options_->role)));
-      stamp_ = work.exec(absl::StrCat("SET TRANSACTION READ ONLY; SELECT ", SessionStamp())).at(0)[0].as<std::string>();
-      prepared_.clear();
-      backoff_ = absl::ZeroDuration();
-      return absl::OkStatus();
-    } catch (...) {
-      connection_.reset();
-      backoff_ = std::clamp(backoff_ * 2, options_->reconnect_min, options_->reconnect_max);
-      retry_at_ = clock_->Steady() + backoff_;
-      refused_ = base::CurrentExceptionToStatus();
-      // Whatever the reason, there is no connection, and there may be one later.
-      refused_ = absl::UnavailableError(refused_.message());
-      return refused_;
-    }
-  }
-
-  // REQUIRES: open().
-  absl::StatusOr<ControlAnswer> Execute(const Query& query, absl::Duration timeout) {
-    const Endpoint& endpoint = *query.endpoint;
-    try {
-      pqxx::nontransaction work(*connection_);
-      if (!prepared_.contains(endpoint.statement_id)) {
-        // Beyond this the catalog has been changed many times: start over rather than grow.
-        if (prepared_.size() >= kPreparedMax) {
-          work.exec("DEALLOCATE ALL");
-          prepared_.clear();
-        }
-        work.exec(PrepareText(endpoint));
-        prepared_.insert(endpoint.statement_id);
-      }
-      std::string text = absl::StrCat("SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = ",
-                                      std::max<int64_t>(absl::ToInt64Milliseconds(timeout), 1), "; ");
-      for (size_t i = 0; i < endpoint.parameters.size(); ++i) {
-        if (!endpoint.parameters[i].identity) continue;
-        absl::StrAppend(&text, "SET LOCAL \"shadowline.", endpoint.parameters[i].name,
-                        "\" = ", work.quote(query.arguments[i].value_or("")), "; ");
-      }
-      absl::StrAppend(&text, "EXECUTE \"", endpoint.statement_id, "\" (", work.quote(query.tenant));
-      for (const std::optional<std::string>& argument : query.arguments) {
-        absl::StrAppend(&text, ", ", argument.has_value() ? work.quote(*argument) : "NULL");
-      }
-      text += ")";
-
-      ControlAnswer answer;
-      answer.started_at = clock_->Now();
-      const pqxx::result result = work.exec(text);
-      answer.answered_at = clock_->Now();
-      const pqxx::row row = result.at(0);
-      if (row[2].as<std::string>() != stamp_) {
-        return absl::FailedPreconditionError(absl::StrCat(endpoint.name, ": the statement ran in another session"));
-      }
-      answer.found = !row[0].is_null();
-      if (answer.found) answer.body.assign(row[0].c_str(), row[0].size());
-      answer.snapshot = row[1].as<std::string>();
-      return answer;
-    } catch (...) {
-      return StatementError(endpoint.name);
-    }
-  }
-
- private:
-  static constexpr size_t kPreparedMax = 1000;
-
-  const Options* const options_;
-  const base::Clock* const clock_;
-  std::unique_ptr<pqxx::connection> connection_;
-  std::string stamp_;
-  absl::flat_hash_set<std::string> prepared_;
-  absl::Duration backoff_;
-  absl::Duration retry_at_ = -absl::InfiniteDuration();
-  absl::Status refused_;
+struct PostgresControl::Job {
+  Query query;
+  absl::Duration deadline;  // Clock::Steady()
+  base::Executor* reply_on;
+  Callback done;                // Guarded by mutex_ until it is answered.
+  Deadlines::iterator watched;  // The same.
+  bool answered = false;        // The same.
+  Worker* worker = nullptr;     // The same; runs it now.
 };
 
-// One caller's reply: given once, by the thread that ran the statement or by the timer that ran out.
-struct PostgresControl::Reply {
-  base::Executor* executor;
-  Callback done;
-  std::atomic<bool> given{false};
-
-  void Give(absl::StatusOr<ControlAnswer> answer) {
-    if (given.exchange(true)) return;
-    executor->Post([done = std::move(done), answer = std::move(answer)]() mutable { done(std::move(answer)); });
-  }
+struct PostgresControl::Worker {
+  // All but `socket` belong to the worker's thread.
+  std::unique_ptr<pqxx::connection> connection;
+  std::string stamp;  // Of the session as it was set up.
+  std::set<std::string> prepared;
+  int socket = -1;  // Guarded by mutex_: the watchdog must not shut down a descriptor that is another's by now.
 };
 
 PostgresControl::PostgresControl(Options options, const base::Clock* clock, base::Metrics* metrics)
     : options_(std::move(options)),
+      connection_string_(WithDefaults(options_.connection_string)),
       clock_(clock),
       queries_(metrics->AddCounter("shadowline_control_statements_total", "Control statements that were run.",
                                    {{"pool", options_.name}})),
@@ -158,50 +124,208 @@ PostgresControl::PostgresControl(Options options, const base::Clock* clock, base
                                     {{"pool", options_.name}})),
       seconds_(metrics->AddHistogram("shadowline_control_seconds", "Time of a control statement, without its queue.",
                                      {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5},
-                                     {{"pool", options_.name}})),
-      pool_({.name = options_.name, .threads = options_.connections, .queue_limit = options_.queue_limit}) {
-  for (size_t i = 0; i < options_.connections; ++i) connections_.push_back(std::make_unique<Connection>(&options_, clock_));
+                                     {{"pool", options_.name}})) {
+  for (size_t i = 0; i < options_.connections; ++i) workers_.push_back(std::make_unique<Worker>());
+  pool_ = std::make_unique<base::ThreadPool>(base::ThreadPool::Options{
+      .name = options_.name, .threads = options_.connections, .queue_limit = options_.queue_limit});
+  watchdog_ = base::StartThread(options_.name + "-watch", [this] { Watch(); });
 }
 
-PostgresControl::~PostgresControl() = default;
+PostgresControl::~PostgresControl() {
+  pool_.reset();
+  {
+    base::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  watchdog_.join();
+}
 
 void PostgresControl::Load(Query query, absl::Duration timeout, base::Executor* reply_on, Callback done) {
-  timeout = std::min(timeout, query.endpoint->timeout);
-  const absl::Duration deadline = clock_->Steady() + timeout;
-  auto reply = std::make_shared<Reply>();
-  reply->executor = reply_on;
-  reply->done = std::move(done);
-  const bool taken = pool_.TrySubmit([this, reply, query = std::move(query), deadline](size_t thread) {
-    if (!reply->given.load()) reply->Give(Run(thread, query, deadline));
-  });
-  if (!taken) {
-    reply->Give(absl::ResourceExhaustedError("the queue for the database is full; retry with backoff"));
-    return;
+  auto job = std::make_shared<Job>();
+  job->deadline = clock_->Steady() + std::min(timeout, query.endpoint->timeout);
+  job->query = std::move(query);
+  job->reply_on = reply_on;
+  job->done = std::move(done);
+  {
+    base::MutexLock lock(&mutex_);
+    job->watched = deadlines_.emplace(job->deadline, job);
   }
-  reply_on->PostAfter(timeout + kSilence, [reply] {
-    reply->Give(absl::DeadlineExceededError("the database did not answer in time"));
-  });
+  if (!pool_->TrySubmit([this, job](size_t thread) { Run(workers_[thread].get(), job); })) {
+    Answer(job, absl::ResourceExhaustedError("the database queue is full; retry with backoff"));
+  }
 }
 
-absl::StatusOr<ControlAnswer> PostgresControl::Run(size_t thread, const Query& query, absl::Duration deadline) {
-  Connection* const connection = connections_[thread].get();
-  // A connection that broke while it was idle says so only when it is used, or libpqxx replaces it by a session that nobody has set
-  // up, which the stamp shows. Reading again does no harm.
-  for (bool first_try = true;; first_try = false) {
-    const bool was_open = connection->open();
-    RETURN_IF_ERROR(connection->Open());
-    const absl::Duration started = clock_->Steady();
-    if (deadline - started < absl::Milliseconds(1)) {
-      return absl::DeadlineExceededError("no time was left when the statement came to its turn; it was not run");
-    }
+void PostgresControl::Run(Worker* worker, const std::shared_ptr<Job>& job) {
+  {
+    base::MutexLock lock(&mutex_);
+    if (job->answered) return;
+    job->worker = worker;
+  }
+  absl::StatusOr<ControlAnswer> answer = Execute(worker, *job);
+  Answer(job, std::move(answer));
+}
+
+absl::StatusOr<ControlAnswer> PostgresControl::Execute(Worker* worker, const Job& job) {
+  const Endpoint& endpoint = *job.query.endpoint;
+  // libpq's texts end at a NUL: what follows it would be dropped in silence.
+  const auto& arguments = job.query.arguments;
+  if (!IsText(job.query.tenant) || !std::all_of(arguments.begin(), arguments.end(),
+                                                [](const auto& argument) { return !argument || IsText(*argument); })) {
+    return absl::InvalidArgumentError(absl::StrCat(endpoint.name, ": a parameter is not valid UTF-8 without NUL"));
+  }
+  for (;;) {
+    if (clock_->Steady() >= job.deadline) return DeadlineExceeded(endpoint, "before the database was asked");
+    if (worker->prepared.size() >= kPreparedMost) Disconnect(worker);
+    const bool reused = worker->connection != nullptr;
+    if (!reused) RETURN_IF_ERROR(Connect(worker));
     queries_->Add();
-    absl::StatusOr<ControlAnswer> answer = connection->Execute(query, deadline - started);
+    const absl::Duration started = clock_->Steady();
+    absl::StatusOr<ControlAnswer> answer = Ask(worker, job);
     seconds_->Observe(absl::ToDoubleSeconds(clock_->Steady() - started));
     if (answer.ok()) return answer;
     failures_->Add();
     if (!absl::IsUnavailable(answer.status()) && !absl::IsFailedPrecondition(answer.status())) return answer;
-    connection->Close();
-    if (!was_open || !first_try) return answer;
+    Disconnect(worker);
+    // It may have died while it was idle, as all do when the server restarts, or may be a pooler's.
+    if (!reused) return answer;
+  }
+}
+
+absl::StatusOr<ControlAnswer> PostgresControl::Ask(Worker* worker, const Job& job) {
+  const Endpoint& endpoint = *job.query.endpoint;
+  const absl::Duration left = job.deadline - clock_->Steady();
+  if (left <= absl::ZeroDuration()) return DeadlineExceeded(endpoint, "before the database was asked");
+  const int64_t timeout_ms = absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1)));
+  try {
+    pqxx::nontransaction session(*worker->connection);
+    std::string text = absl::StrCat("SET TRANSACTION READ ONLY;SET LOCAL statement_timeout=", timeout_ms, ";");
+    if (!worker->prepared.contains(endpoint.statement_id)) {
+      session.exec(text + PrepareText(endpoint));
+      worker->prepared.insert(endpoint.statement_id);
+    }
+    std::string bound = session.quote(job.query.tenant);
+    for (size_t i = 0; i < endpoint.parameters.size(); ++i) {
+      const std::optional<std::string>& argument = job.query.arguments[i];
+      const std::string literal = argument ? session.quote(*argument) : "NULL";
+      if (endpoint.parameters[i].identity) {
+        absl::StrAppend(&text, "SET LOCAL \"shadowline.", endpoint.parameters[i].name, "\"=", argument ? literal : "''",
+                        ";");
+      }
+      absl::StrAppend(&bound, ",", literal);
+    }
+    absl::StrAppend(&text, "EXECUTE \"", endpoint.statement_id, "\"(", bound, ")");
+
+    ControlAnswer answer;
+    answer.started_at = clock_->Now();
+    const pqxx::result result = session.exec(text);
+    answer.answered_at = clock_->Now();
+    const pqxx::row row = result.at(0);
+    if (const absl::string_view stamp = row[2].c_str(); stamp != worker->stamp) {
+      return absl::FailedPreconditionError(absl::StrCat(endpoint.name,
+                                                        ": the statement ran in another session than declared: `",
+                                                        stamp, "` instead of `", worker->stamp, "`"));
+    }
+    answer.found = !row[0].is_null();
+    if (answer.found) answer.body.assign(row[0].c_str(), row[0].size());
+    answer.snapshot = row[1].c_str();
+    return answer;
+  } catch (...) {
+    return LoadError(endpoint);
+  }
+}
+
+absl::Status PostgresControl::Connect(Worker* worker) {
+  {
+    base::MutexLock lock(&mutex_);
+    const absl::Duration now = clock_->Steady();
+    if (backoff_ > absl::ZeroDuration()) {
+      if (now < retry_at_) {
+        return absl::UnavailableError(absl::StrCat("the database cannot be reached: ", last_failure_));
+      }
+      // One thread tries; the others go on failing at once meanwhile.
+      retry_at_ = now + absl::Seconds(kConnectTimeoutSeconds);
+    }
+  }
+  absl::Status status;
+  try {
+    worker->connection = std::make_unique<pqxx::connection>(connection_string_);
+    {
+      base::MutexLock lock(&mutex_);
+      worker->socket = worker->connection->sock();
+    }
+    pqxx::nontransaction session(*worker->connection);
+    if (!options_.role.empty()) session.exec("SET ROLE " + session.quote_name(options_.role));
+    session.exec(SessionSetup(session.quote(options_.search_path)));
+    worker->stamp = session.exec(absl::StrCat("SELECT ", SessionStamp())).at(0)[0].c_str();
+  } catch (...) {
+    status = base::CurrentExceptionToStatus();
+  }
+  if (!status.ok()) Disconnect(worker);
+
+  base::MutexLock lock(&mutex_);
+  if (status.ok()) {
+    backoff_ = absl::ZeroDuration();
+    return status;
+  }
+  last_failure_ = PrimaryMessage(status.message());
+  backoff_ = std::clamp(backoff_ * 2, options_.reconnect_min, options_.reconnect_max);
+  retry_at_ = clock_->Steady() + backoff_;
+  // Whatever the reason, there is no connection, and there may be one later.
+  return absl::UnavailableError(absl::StrCat("the database cannot be reached: ", last_failure_));
+}
+
+void PostgresControl::Disconnect(Worker* worker) {
+  {
+    base::MutexLock lock(&mutex_);
+    worker->socket = -1;
+  }
+  worker->prepared.clear();
+  worker->connection.reset();
+}
+
+void PostgresControl::Answer(const std::shared_ptr<Job>& job, absl::StatusOr<ControlAnswer> answer) {
+  Callback done;
+  {
+    base::MutexLock lock(&mutex_);
+    job->worker = nullptr;
+    if (job->answered) return;
+    job->answered = true;
+    deadlines_.erase(job->watched);
+    done = std::move(job->done);
+  }
+  job->reply_on->Post([done = std::move(done), answer = std::move(answer)]() mutable { done(std::move(answer)); });
+}
+
+bool PostgresControl::WatchIsDue() const {
+  return stopping_ || (!deadlines_.empty() && deadlines_.begin()->first + kGrace < watching_until_);
+}
+
+void PostgresControl::Watch() {
+  for (;;) {
+    std::vector<std::pair<std::shared_ptr<Job>, Callback>> late;
+    {
+      base::MutexLock lock(&mutex_);
+      const absl::Duration now = clock_->Steady();
+      watching_until_ = deadlines_.empty() ? absl::InfiniteDuration() : deadlines_.begin()->first + kGrace;
+      if (watching_until_ > now) {
+        mutex_.AwaitWithTimeout(absl::Condition(this, &PostgresControl::WatchIsDue), watching_until_ - now);
+      }
+      if (stopping_) return;
+      while (!deadlines_.empty() && deadlines_.begin()->first + kGrace <= clock_->Steady()) {
+        const std::shared_ptr<Job> job = deadlines_.begin()->second;
+        deadlines_.erase(deadlines_.begin());
+        job->answered = true;
+        // The thread that waits for this socket wakes up with a broken connection.
+        if (job->worker != nullptr && job->worker->socket >= 0) ::shutdown(job->worker->socket, SHUT_RDWR);
+        late.emplace_back(job, std::move(job->done));
+      }
+    }
+    for (auto& [job, done] : late) {
+      job->reply_on->Post([done = std::move(done),
+                           status = DeadlineExceeded(*job->query.endpoint, "while the database was asked")]() mutable {
+        done(std::move(status));
+      });
+    }
   }
 }
 

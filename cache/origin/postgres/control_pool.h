@@ -3,29 +3,38 @@
 // A read is one round trip. Each statement is prepared once per connection; then a single message sets the transaction
 // read-only, the timeout and the identity for this statement alone, and executes it:
 //
-//   SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = 250; SET LOCAL "shadowline.viewer" = '7'; EXECUTE "..." ('acme', '42')
+//   SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = 250; SET LOCAL "shadowline.viewer" = '7'; EXECUTE "..."
+//   ('acme', '42')
 //
-// PostgreSQL runs such a message as one transaction, so nothing of it outlives it (protocol documentation, "Multiple statements in
-// a simple query"). The answer carries the session that it was made in; if that is not the session that was set up (a pooler, a
-// failover), it is an error, and the connection is given up.
+// PostgreSQL runs such a message as one transaction, so nothing of it outlives it (protocol documentation, "Multiple
+// statements in a simple query"). The answer carries the session that it was made in; if that is not the session that
+// was set up (a pooler, a failover), it is an error, and the connection is given up. A read that finds its connection
+// dead or changed is tried once more on a new one: it only reads.
 //
-// Ownership: borrows the clock and the metrics. The destructor answers what is queued first; the executors that replies go to
+// While PostgreSQL is away, reads fail at once (kUnavailable) between attempts to connect that become rarer. A watchdog
+// answers every read that is still under way shortly after its deadline, whatever the driver is doing, and cuts its
+// connection: a server that says nothing holds neither a caller nor a thread.
+//
+// Ownership: borrows the clock and the metrics. The destructor answers what is queued first; the executors that replies
+// go to
 //            must outlive it.
 // Threads:   thread-safe.
 // Errors:    as in control.h. Messages hold no parameter and no value of a row.
-// Limits:    `queue_limit` reads wait. A database that does not answer at all holds its threads, but not the callers: each is
-//            answered with kDeadlineExceeded when its time is over.
+// Limits:    `connections` run, `queue_limit` wait.
 #ifndef SHADOWLINE_CACHE_ORIGIN_POSTGRES_CONTROL_POOL_H_
 #define SHADOWLINE_CACHE_ORIGIN_POSTGRES_CONTROL_POOL_H_
 
+#include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/executor.h"
 #include "base/metrics.h"
+#include "base/mutex.h"
 #include "cache/origin/control.h"
 
 namespace shadowline::cache {
@@ -50,18 +59,37 @@ class PostgresControl final : public Control {
   void Load(Query query, absl::Duration timeout, base::Executor* reply_on, Callback done) override;
 
  private:
-  class Connection;
-  struct Reply;
+  struct Job;
+  struct Worker;
+  using Deadlines = std::multimap<absl::Duration, std::shared_ptr<Job>>;  // By Clock::Steady().
 
-  absl::StatusOr<ControlAnswer> Run(size_t thread, const Query& query, absl::Duration deadline);
+  void Run(Worker* worker, const std::shared_ptr<Job>& job);
+  absl::StatusOr<ControlAnswer> Execute(Worker* worker, const Job& job);
+  absl::StatusOr<ControlAnswer> Ask(Worker* worker, const Job& job);
+  absl::Status Connect(Worker* worker);
+  void Disconnect(Worker* worker);
+  void Answer(const std::shared_ptr<Job>& job, absl::StatusOr<ControlAnswer> answer);
+  void Watch();
+  bool WatchIsDue() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
+  const std::string connection_string_;
   const base::Clock* const clock_;
   base::Counter* const queries_;
   base::Counter* const failures_;
   base::Histogram* const seconds_;
-  std::vector<std::unique_ptr<Connection>> connections_;  // By thread.
-  base::ThreadPool pool_;                                 // Last: its threads use all of the above.
+
+  base::Mutex mutex_;
+  Deadlines deadlines_ ABSL_GUARDED_BY(mutex_);  // Of reads that are not answered yet.
+  absl::Duration watching_until_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Duration backoff_ ABSL_GUARDED_BY(mutex_);  // Zero: the last attempt to connect succeeded.
+  absl::Duration retry_at_ ABSL_GUARDED_BY(mutex_);
+  std::string last_failure_ ABSL_GUARDED_BY(mutex_);
+
+  std::vector<std::unique_ptr<Worker>> workers_;  // By thread.
+  std::unique_ptr<base::ThreadPool> pool_;
+  std::thread watchdog_;
 };
 
 }  // namespace shadowline::cache
