@@ -89,6 +89,9 @@ class FakeStateStore final : public rollout::StateStore, public StoreWorld {
   // What a test looks at after each step.
   const std::vector<rollout::Commit>& commits() const { return commits_; }
   uint64_t revision() const { return revision_; }
+  const std::set<std::string>& tenants() const { return tenants_; }
+  // Null: the family never had one.
+  const rollout::Rollout* Newest(const std::string& family) const;
   const rollout::Target& Row(const std::string& family, const std::string& tenant) {
     return targets_[{family, tenant}];
   }
@@ -116,7 +119,6 @@ class FakeStateStore final : public rollout::StateStore, public StoreWorld {
   bool Live(const std::string& replica) const;
   bool Counts(const Divergence& divergence, const std::string& family, const std::string& tenant,
               const rollout::Target& target) const;
-  const rollout::Rollout* Newest(const std::string& family) const;
   absl::Status Apply(const rollout::Commit& commit);
 
   const base::Clock* const clock_;
