@@ -32,26 +32,30 @@ void AppendUtf8(std::string* out, uint32_t code) {
   out->push_back(static_cast<char>(0x80 | (code & 0x3f)));
 }
 
+constexpr absl::string_view kTooDeep = "at most 1000 levels";
+static_assert(kMaxJsonDepth == 1000);
+
 class Parser {
  public:
   Parser(absl::string_view text, LoneSurrogates lone, std::pmr::memory_resource* memory)
       : begin_(text.data()), at_(begin_), end_(begin_ + text.size()), lone_(lone), memory_(memory) {}
 
   absl::Status ParseAll(Json* root) {
-    RETURN_IF_ERROR(ParseValue(root, 0));
+    if (!ParseValue(root, 0)) return error_;
     SkipSpace();
-    if (at_ != end_) return Error("nothing after the value");
-    return absl::OkStatus();
+    if (at_ != end_) Error("nothing after the value");
+    return error_;
   }
 
  private:
-  absl::Status Error(absl::string_view expected) const {
-    return absl::InvalidArgumentError(absl::StrCat("at byte ", at_ - begin_, ": expected ", expected));
-  }
-
+  // The functions below return whether they went well, and leave what went wrong here. (Statuses on the way would cost
+  // stack at every level.)
+  bool Error(absl::string_view expected) { return Fail(absl::StatusCode::kInvalidArgument, expected); }
   // The grammar allows it, but two readers may read two things, or none.
-  absl::Status Refuse(absl::string_view expected) const {
-    return absl::FailedPreconditionError(absl::StrCat("at byte ", at_ - begin_, ": expected ", expected));
+  bool Refuse(absl::string_view expected) { return Fail(absl::StatusCode::kFailedPrecondition, expected); }
+  bool Fail(absl::StatusCode code, absl::string_view expected) {
+    error_ = absl::Status(code, absl::StrCat("at byte ", at_ - begin_, ": expected ", expected));
+    return false;
   }
 
   void SkipSpace() {
@@ -64,91 +68,91 @@ class Parser {
     return true;
   }
 
-  absl::Status ParseValue(Json* value, int depth) {
+  bool ParseValue(Json* value, int depth) {
     SkipSpace();
     if (at_ == end_) return Error("a value");
     const char* start = at_;
     switch (*at_) {
       case '{':
-        RETURN_IF_ERROR(ParseObject(value, depth));
+        if (!ParseObject(value, depth)) return false;
         break;
       case '[':
-        RETURN_IF_ERROR(ParseArray(value, depth));
+        if (!ParseArray(value, depth)) return false;
         break;
       case '"':
         value->type = Json::Type::kString;
-        RETURN_IF_ERROR(ParseString(&value->string));
+        if (!ParseString(&value->string)) return false;
         break;
       case 't':
-        RETURN_IF_ERROR(ParseWord("true", Json::Type::kBoolean, value));
+        if (!ParseWord("true", Json::Type::kBoolean, value)) return false;
         break;
       case 'f':
-        RETURN_IF_ERROR(ParseWord("false", Json::Type::kBoolean, value));
+        if (!ParseWord("false", Json::Type::kBoolean, value)) return false;
         break;
       case 'n':
-        RETURN_IF_ERROR(ParseWord("null", Json::Type::kNull, value));
+        if (!ParseWord("null", Json::Type::kNull, value)) return false;
         break;
       default:
         value->type = Json::Type::kNumber;
-        RETURN_IF_ERROR(ParseNumber());
+        if (!ParseNumber()) return false;
     }
     value->text = absl::string_view(start, at_ - start);
-    return absl::OkStatus();
+    return true;
   }
 
-  absl::Status ParseWord(absl::string_view word, Json::Type type, Json* value) {
+  bool ParseWord(absl::string_view word, Json::Type type, Json* value) {
     if (static_cast<size_t>(end_ - at_) < word.size() || std::memcmp(at_, word.data(), word.size()) != 0) {
       return Error(word);
     }
     at_ += word.size();
     value->type = type;
-    return absl::OkStatus();
+    return true;
   }
 
-  absl::Status ParseDigits() {
+  bool ParseDigits() {
     if (at_ == end_ || !IsDigit(*at_)) return Error("a digit");
     while (at_ != end_ && IsDigit(*at_)) ++at_;
-    return absl::OkStatus();
+    return true;
   }
 
-  absl::Status ParseNumber() {
+  bool ParseNumber() {
     if (*at_ != '-' && !IsDigit(*at_)) return Error("a value");
     Take('-');
-    if (!Take('0')) RETURN_IF_ERROR(ParseDigits());
-    if (Take('.')) RETURN_IF_ERROR(ParseDigits());
+    if (!Take('0') && !ParseDigits()) return false;
+    if (Take('.') && !ParseDigits()) return false;
     if (Take('e') || Take('E')) {
       if (!Take('+')) Take('-');
-      RETURN_IF_ERROR(ParseDigits());
+      if (!ParseDigits()) return false;
     }
-    return absl::OkStatus();
+    return true;
   }
 
-  absl::Status ParseHex(uint32_t* code) {
+  bool ParseHex(uint32_t* code) {
     *code = 0;
     for (int i = 0; i < 4; ++i, ++at_) {
       if (at_ == end_ || !std::isxdigit(static_cast<unsigned char>(*at_))) return Error("four hexadecimal digits");
       const char c = *at_;
       *code = *code << 4 | static_cast<uint32_t>(IsDigit(c) ? c - '0' : (c | 0x20) - 'a' + 10);
     }
-    return absl::OkStatus();
+    return true;
   }
 
-  absl::Status ParseEscape() {
+  bool ParseEscape() {
     if (at_ == end_) return Error("an escape");
     static constexpr absl::string_view kLetters = "\"\\/bfnrt";
     static constexpr absl::string_view kMeanings = "\"\\/\b\f\n\r\t";
     if (const size_t found = kLetters.find(*at_); found != absl::string_view::npos) {
       ++at_;
       unescaped_.push_back(kMeanings[found]);
-      return absl::OkStatus();
+      return true;
     }
     if (!Take('u')) return Error("an escape");
     uint32_t code = 0;
-    RETURN_IF_ERROR(ParseHex(&code));
+    if (!ParseHex(&code)) return false;
     if (code >= 0xd800 && code < 0xe000) {
       const char* after = at_;
       uint32_t low = 0;
-      if (code < 0xdc00 && Take('\\') && Take('u')) RETURN_IF_ERROR(ParseHex(&low));
+      if (code < 0xdc00 && Take('\\') && Take('u') && !ParseHex(&low)) return false;
       if (low >= 0xdc00 && low < 0xe000) {
         code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
       } else if (lone_ == LoneSurrogates::kKeep) {
@@ -158,11 +162,11 @@ class Parser {
       }
     }
     AppendUtf8(&unescaped_, code);
-    return absl::OkStatus();
+    return true;
   }
 
   // Most strings have no escapes and stay where they are.
-  absl::Status ParseString(absl::string_view* string) {
+  bool ParseString(absl::string_view* string) {
     if (!Take('"')) return Error("a string");
     const char* start = at_;
     bool escaped = false;
@@ -184,44 +188,44 @@ class Parser {
         break;
       }
       ++at_;
-      RETURN_IF_ERROR(ParseEscape());
+      if (!ParseEscape()) return false;
     }
     ++at_;
-    return absl::OkStatus();
+    return true;
   }
 
-  absl::Status ParseArray(Json* value, int depth) {
-    if (depth >= kMaxJsonDepth) return Refuse(absl::StrCat("at most ", kMaxJsonDepth, " levels"));
+  bool ParseArray(Json* value, int depth) {
+    if (depth >= kMaxJsonDepth) return Refuse(kTooDeep);
     ++at_;
     value->type = Json::Type::kArray;
     const size_t first = pending_.size();
     SkipSpace();
-    if (Take(']')) return absl::OkStatus();
+    if (Take(']')) return true;
     do {
       Json item;
-      RETURN_IF_ERROR(ParseValue(&item, depth + 1));
+      if (!ParseValue(&item, depth + 1)) return false;
       pending_.push_back(item);
       SkipSpace();
     } while (Take(','));
     if (!Take(']')) return Error("',' or ']'");
     KeepChildren(first, value);
-    return absl::OkStatus();
+    return true;
   }
 
-  absl::Status ParseObject(Json* value, int depth) {
-    if (depth >= kMaxJsonDepth) return Refuse(absl::StrCat("at most ", kMaxJsonDepth, " levels"));
+  bool ParseObject(Json* value, int depth) {
+    if (depth >= kMaxJsonDepth) return Refuse(kTooDeep);
     ++at_;
     value->type = Json::Type::kObject;
     const size_t first = pending_.size();
     SkipSpace();
-    if (Take('}')) return absl::OkStatus();
+    if (Take('}')) return true;
     do {
       Json member;
       SkipSpace();
-      RETURN_IF_ERROR(ParseString(&member.name));
+      if (!ParseString(&member.name)) return false;
       SkipSpace();
       if (!Take(':')) return Error("':'");
-      RETURN_IF_ERROR(ParseValue(&member, depth + 1));
+      if (!ParseValue(&member, depth + 1)) return false;
       pending_.push_back(member);
       SkipSpace();
     } while (Take(','));
@@ -234,7 +238,7 @@ class Parser {
                                           [](const Json& a, const Json& b) { return a.name == b.name; });
     if (twice != pending_.end()) return Refuse("each member of the object that ends here once, not a duplicate");
     KeepChildren(first, value);
-    return absl::OkStatus();
+    return true;
   }
 
   // Moves what was parsed since `first` to its place.
@@ -260,6 +264,7 @@ class Parser {
   std::pmr::memory_resource* const memory_;
   std::vector<Json> pending_;  // Children of the containers that are open.
   std::string unescaped_;
+  absl::Status error_;
 };
 
 }  // namespace

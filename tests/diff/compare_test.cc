@@ -141,6 +141,20 @@ TEST(CompareTest, ABadCandidateIsAShapeDifferenceAndABadControlIsAnError) {
   EXPECT_TRUE(CheckJson(std::string(kMaxJsonDepth, '[') + std::string(kMaxJsonDepth, ']')).ok());
 }
 
+TEST(CompareTest, TheDeepestTextsAreWalkedUnderRules) {
+  const auto nested = [](const std::string& inner) {
+    std::string text;
+    for (int i = 0; i < kMaxJsonDepth / 2; ++i) text += "[{\"a\":";
+    text += inner;
+    for (int i = 0; i < kMaxJsonDepth / 2; ++i) text += "}]";
+    return text;
+  };
+  const Comparison result = Judge(nested("1"), nested("2"), {.ignore = {"$..b"}, .arrays = {{"*", "multiset"}}});
+  EXPECT_EQ(result.verdict, Verdict::kDiffer);
+  EXPECT_EQ(result.differences_total, 1u);
+  EXPECT_EQ(Judge(nested("1"), nested("2"), {.tolerance = {{"$..a", "1", ""}}}).verdict, Verdict::kExcused);
+}
+
 TEST(CompareTest, IgnoredPlacesAreExcusedOnlyWhereTheyDiffer) {
   const Rules rules = {.ignore = {"$.at", "/lines/*/id"}};
   EXPECT_EQ(Judge(R"({"at":1,"v":1})", R"({"v":1.0,"at":1})", rules).verdict, Verdict::kEqual);
