@@ -68,47 +68,49 @@ absl::StatusOr<Rollout> ReadRollout(const pqxx::row& row) {
   return rollout;
 }
 
-void LoadLedgers(pqxx::work& work, const std::string& family, double lapse_seconds, FamilyState* state) {
+using EvidenceByTenant = std::map<std::string, Evidence>;
+
+void CountLedgers(pqxx::work& work, const std::string& family, double lapse_seconds, EvidenceByTenant* by_tenant) {
+  std::string latency;
+  for (size_t i = 1; i <= diff::Counts().candidate_latency.size(); ++i) {
+    absl::StrAppend(&latency, ", coalesce(sum(candidate_latency[", i, "]), 0)");
+  }
   for (const pqxx::row& row : work.exec_params(
            absl::StrCat(
                "SELECT e.tenant, sum(sampled), sum(matched), sum(excused), sum(healed), sum(confirmed),"
                " sum(inconclusive), sum(errored), sum(shed), sum(candidate_misses), sum(candidate_errors), sum(lost),"
-               " sum(pending), coalesce(sum(pending) FILTER (WHERE NOT live), 0) FROM (SELECT e.*,"
+               " sum(pending), coalesce(sum(pending) FILTER (WHERE NOT live), 0)",
+               latency,
+               " FROM (SELECT e.*,"
                " greatest(sampled - matched - excused - healed - confirmed - inconclusive - errored - shed - lost, 0)"
                " AS pending, r.replica IS NOT NULL AND r.stopped_at IS NULL"
                " AND r.heartbeat_at > now() - $2 * interval '1 second' AS live"
                " FROM shadowline.evidence e LEFT JOIN shadowline.replica r ON r.replica = e.replica) e",
                kPresentEvidence, " GROUP BY e.tenant"),
            family, lapse_seconds)) {
-    Evidence& evidence = state->evidence[row[0].c_str()];
+    Evidence& evidence = (*by_tenant)[row[0].c_str()];
     diff::Counts& counts = evidence.ledger.counts;
-    uint64_t* const fields[] = {&counts.sampled,          &counts.matched,       &counts.excused,
-                                &counts.healed,           &counts.confirmed,     &counts.inconclusive,
-                                &counts.errored,          &counts.shed,          &counts.candidate_misses,
-                                &counts.candidate_errors, &evidence.ledger.lost, &evidence.ledger.pending,
-                                &evidence.unswept};
-    for (size_t i = 0; i < std::size(fields); ++i) *fields[i] = row[static_cast<int>(i) + 1].as<uint64_t>();
-  }
-  for (const pqxx::row& row :
-       work.exec_params(absl::StrCat("SELECT e.tenant, b.bucket, sum(b.reads) FROM shadowline.evidence e"
-                                     " CROSS JOIN LATERAL unnest(e.candidate_latency) WITH ORDINALITY b(reads, bucket)",
-                                     kPresentEvidence, " GROUP BY e.tenant, b.bucket"),
-                        family)) {
-    auto& buckets = state->evidence[row[0].c_str()].ledger.counts.candidate_latency;
-    const size_t bucket = row[1].as<size_t>() - 1;
-    if (bucket < buckets.size()) buckets[bucket] = row[2].as<uint64_t>();
+    std::vector<uint64_t*> fields = {&counts.sampled,          &counts.matched,       &counts.excused,
+                                     &counts.healed,           &counts.confirmed,     &counts.inconclusive,
+                                     &counts.errored,          &counts.shed,          &counts.candidate_misses,
+                                     &counts.candidate_errors, &evidence.ledger.lost, &evidence.ledger.pending,
+                                     &evidence.unswept};
+    for (uint64_t& reads : counts.candidate_latency) fields.push_back(&reads);
+    for (size_t i = 0; i < fields.size(); ++i) *fields[i] = row[static_cast<int>(i) + 1].as<uint64_t>();
   }
 }
 
-void LoadEpisodes(pqxx::work& work, const std::string& family, FamilyState* state) {
+void CountEpisodes(pqxx::work& work, const std::string& family, EvidenceByTenant* by_tenant) {
+  // Grouped by key first: half the time of count(DISTINCT key), which sorts.
   for (const pqxx::row& row : work.exec_params(
            absl::StrCat(
-               "SELECT e.tenant, e.endpoint, count(*), count(DISTINCT e.key), count(*) FILTER (WHERE e.exercised)"
-               " FROM shadowline.episode e",
-               kPresentEvidence, " AND t.mode <> 'DATABASE' GROUP BY e.tenant, e.endpoint"),
+               "SELECT tenant, endpoint, sum(episodes), count(*), sum(exercised) FROM (SELECT e.tenant, e.endpoint,"
+               " count(*) AS episodes, count(*) FILTER (WHERE e.exercised) AS exercised FROM shadowline.episode e",
+               kPresentEvidence,
+               " AND t.mode <> 'DATABASE' GROUP BY e.tenant, e.endpoint, e.key) by_key GROUP BY tenant, endpoint"),
            family)) {
-    state->evidence[row[0].c_str()].endpoints[row[1].c_str()] = {row[2].as<uint64_t>(), row[3].as<uint64_t>(),
-                                                                 row[4].as<uint64_t>()};
+    (*by_tenant)[row[0].c_str()].endpoints[row[1].c_str()] = {row[2].as<uint64_t>(), row[3].as<uint64_t>(),
+                                                              row[4].as<uint64_t>()};
   }
 }
 
@@ -257,13 +259,47 @@ absl::StatusOr<FamilyState> PostgresStateStore::Load(const std::string& family, 
         " WHERE stopped_at IS NULL AND heartbeat_at > now() - $1 * interval '1 second'",
         lapse_seconds);
     state.fleet = {fleet[0].as<uint64_t>(), absl::FromUnixMicros(fleet[1].as<int64_t>())};
-    if (detail == Detail::kEvidence) {
-      LoadLedgers(work, family, lapse_seconds, &state);
-      LoadEpisodes(work, family, &state);
+    if (detail == Detail::kRouting) return absl::OkStatus();
+
+    std::shared_ptr<const Count> count = Counted(family);
+    if (count == nullptr) count = CountNow(work, state);
+    state.fleet = count->fleet;
+    for (const auto& [tenant, window] : count->windows) {
+      const flags::Flag flag = state.TargetOf(tenant).flag;
+      if (window.window != flag.window || window.catalog_revision != flag.catalog_revision) continue;
+      const uint64_t confirmed = state.EvidenceOf(tenant).confirmed;
+      state.evidence[tenant] = window.evidence;
+      state.evidence[tenant].confirmed = confirmed;
     }
     return absl::OkStatus();
   }));
   return state;
+}
+
+std::shared_ptr<const PostgresStateStore::Count> PostgresStateStore::Counted(const std::string& family) {
+  const absl::Duration now = clock_.Steady();
+  base::MutexLock lock(&mutex_);
+  const auto found = counts_.find(family);
+  return found != counts_.end() && now < found->second->usable_until ? found->second : nullptr;
+}
+
+std::shared_ptr<const PostgresStateStore::Count> PostgresStateStore::CountNow(pqxx::work& work,
+                                                                              const FamilyState& state) {
+  const absl::Duration began = clock_.Steady();
+  EvidenceByTenant by_tenant;
+  CountLedgers(work, state.family, absl::ToDoubleSeconds(options_.replica_lapse), &by_tenant);
+  CountEpisodes(work, state.family, &by_tenant);
+  auto count = std::make_shared<Count>();
+  count->fleet = state.fleet;
+  for (auto& [tenant, evidence] : by_tenant) {
+    const flags::Flag flag = state.TargetOf(tenant).flag;
+    count->windows.emplace(tenant, Count::Window{flag.window, flag.catalog_revision, std::move(evidence)});
+  }
+  const absl::Duration ended = clock_.Steady();
+  count->usable_until = ended + (ended - began) * options_.rest_factor;
+  base::MutexLock lock(&mutex_);
+  counts_[state.family] = count;
+  return count;
 }
 
 absl::Status PostgresStateStore::Write(const Commit& commit) {

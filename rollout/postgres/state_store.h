@@ -5,10 +5,15 @@
 #ifndef SHADOWLINE_ROLLOUT_POSTGRES_STATE_STORE_H_
 #define SHADOWLINE_ROLLOUT_POSTGRES_STATE_STORE_H_
 
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "base/clock.h"
+#include "base/mutex.h"
 #include "base/postgres/session.h"
 #include "rollout/state_store.h"
 
@@ -20,6 +25,10 @@ class PostgresStateStore final : public StateStore {
     // A replica whose last heartbeat is older is not live: its watermark holds up no judgement, its pending reads are
     // lost.
     absl::Duration replica_lapse = absl::Seconds(10);
+    // Counting a family's evidence reads every row of its windows. After a count that took t, the next one comes no
+    // sooner than this many t later, and loads until then see the counted evidence together with the watermarks of that
+    // moment: older, but as consistent. Confirmed divergences are always those of now. 0: count for every load.
+    int rest_factor = 10;
   };
 
   // `sessions` must outlive the store.
@@ -34,8 +43,28 @@ class PostgresStateStore final : public StateStore {
   absl::StatusOr<Receipt> FindReceipt(const std::string& id) override;
 
  private:
+  // What one count of a family's evidence came to.
+  struct Count {
+    struct Window {
+      uint64_t window = 0;
+      uint64_t catalog_revision = 0;
+      Evidence evidence;
+    };
+    absl::Duration usable_until;  // By Clock::Steady()
+    Fleet fleet;
+    std::map<std::string, Window> windows;  // By tenant.
+  };
+
+  // The last count of `family`, where it may still be used.
+  std::shared_ptr<const Count> Counted(const std::string& family);
+  // Counts within the transaction that has loaded `state`, and keeps it for others.
+  std::shared_ptr<const Count> CountNow(pqxx::work& work, const FamilyState& state);
+
   base::PostgresSessions* const sessions_;
   const Options options_;
+  const base::SystemClock clock_;  // How long a count took is real time.
+  base::Mutex mutex_;
+  std::map<std::string, std::shared_ptr<const Count>> counts_ ABSL_GUARDED_BY(mutex_);  // By family.
 };
 
 // An advisory lock on a connection of its own, and an epoch that every new leader raises. The server ends the session

@@ -137,7 +137,7 @@ struct PostgresSubject final : Subject {
   }
   std::string connection_string = Postgres()->ConnectionString(Postgres()->CreateDatabase());
   base::PostgresSessions sessions{connection_string, 2};
-  PostgresStateStore postgres_store{&sessions, {}};
+  PostgresStateStore postgres_store{&sessions, {.rest_factor = 0}};
   PostgresWorld postgres_world{&sessions};
 };
 
@@ -445,6 +445,41 @@ TEST(PostgresStateStoreTest, ACommitNotifiesTheReplicas) {
   ASSERT_TRUE(subject.store()->Write(commit).ok());
   listening.await_notification(10, 0);
   EXPECT_EQ(listener.heard, "2");
+}
+
+TEST(PostgresStateStoreTest, BetweenCountsEvidenceIsOlderButNeverMixedAndDivergencesAreNew) {
+  PostgresSubject subject;
+  PostgresStateStore resting(&subject.sessions, {.rest_factor = 1'000'000});
+  TargetChange change;
+  change.tenant = "acme";
+  change.after.flag.mode = flags::Mode::kShadow;
+  change.after.flag.window = 1;
+  change.after.flag.catalog_revision = 1;
+  Commit commit;
+  commit.family = "pricing";
+  commit.targets.push_back({change, std::nullopt});
+  commit.now = absl::FromUnixSeconds(1'700'000'000);
+  ASSERT_TRUE(resting.Write(commit).ok());
+
+  const StoreWorld::Place place{"pricing", "acme", "pricing/quote", 1, 1};
+  subject.world()->AddEpisode(place, {1, 1, true});
+  subject.world()->SetReplica(kReplicaA, absl::ZeroDuration(), commit.now, false);
+  ASSERT_EQ(resting.Load("pricing", Detail::kEvidence)->EvidenceOf("acme").endpoints.at("pricing/quote").episodes, 1u);
+
+  subject.world()->AddEpisode(place, {2, 1, true});
+  subject.world()->SetReplica(kReplicaA, absl::ZeroDuration(), commit.now + absl::Minutes(1), false);
+  subject.world()->AddDivergence(place, "f", 1);
+  FamilyState state = *resting.Load("pricing", Detail::kEvidence);
+  EXPECT_EQ(state.EvidenceOf("acme").endpoints.at("pricing/quote").episodes, 1u);
+  EXPECT_EQ(state.fleet.watermark, commit.now) << "the watermark that goes with that evidence";
+  EXPECT_EQ(state.EvidenceOf("acme").confirmed, 1u);
+
+  commit.targets[0].change.before = state.TargetOf("acme");
+  commit.targets[0].change.after = state.TargetOf("acme");
+  commit.targets[0].change.after.flag.window = 2;
+  ASSERT_TRUE(resting.Write(commit).ok());
+  state = *resting.Load("pricing", Detail::kEvidence);
+  EXPECT_TRUE(state.EvidenceOf("acme").endpoints.empty()) << "a new window has none of it";
 }
 
 TEST(PostgresStateStoreTest, ALeaderThatFellSilentGivesWay) {
