@@ -1,11 +1,12 @@
-// AdminServices puts Admin behind gRPC: every service but the hot path's.
+// AdminServices puts Admin behind gRPC: every service but the hot path's and health.
 //
-// Blocking work runs on the pool that is handed in, never on gRPC's threads. A watched rollout holds no thread between
-// two looks at it.
+// They use gRPC's synchronous API, so a call may block: docs/decisions/0001-lanes.md says why not the callback API. How many
+// run at once is the server's thread quota; beyond it gRPC itself answers RESOURCE_EXHAUSTED.
 //
-// Ownership: borrows Admin, the pool and the timers. They and this object must outlive the grpc::Server.
+// Ownership: borrows Admin, which must outlive the grpc::Server, as must this object.
 // Threads:   thread-safe.
-// Limits:    the pool's queue, `watches` and `invalidations`; beyond each a call is refused with RESOURCE_EXHAUSTED.
+// Limits:    `watches_max` and `invalidations_max`, each of which holds a thread meanwhile; a further one is refused with
+//            RESOURCE_EXHAUSTED.
 #ifndef SHADOWLINE_SERVER_RPC_ADMIN_SERVICES_H_
 #define SHADOWLINE_SERVER_RPC_ADMIN_SERVICES_H_
 
@@ -13,7 +14,6 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "base/executor.h"
 #include "server/rpc/admin.h"
 
 namespace grpc {
@@ -25,13 +25,15 @@ namespace shadowline::server {
 class AdminServices {
  public:
   struct Options {
-    size_t watches = 64;
-    size_t invalidations = 1024;
+    size_t watches_max = 16;
+    size_t invalidations_max = 32;
     // How often a watched rollout is looked at.
     absl::Duration watch_every = absl::Milliseconds(500);
+    // For an Invalidate without a deadline of its own.
+    absl::Duration invalidate_timeout = absl::Seconds(10);
   };
 
-  AdminServices(Options options, Admin* admin, base::ThreadPool* pool, base::Executor* timers);
+  AdminServices(Options options, Admin* admin);
   AdminServices(const AdminServices&) = delete;
   AdminServices& operator=(const AdminServices&) = delete;
   ~AdminServices();

@@ -18,7 +18,7 @@ namespace shadowline::bench {
 namespace {
 
 int Run(const std::string& json_path, int rounds, int requests, int rate) {
-  PromotedServer promoted({{.name = "direct", .database = true}, {.name = "shadowed", .cache = false, .sample_ppm = 1'000'000}},
+  PromotedServer promoted({{.name = "direct", .database = true}, {.name = "shadowed", .cache = false}},
                           {});
   promoted.redis().Freeze();
   std::map<std::string, std::vector<double>> p50, p99;

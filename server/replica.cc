@@ -1,0 +1,420 @@
+#include "server/replica.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "base/clock.h"
+#include "base/event_loop.h"
+#include "base/executor.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/postgres/session.h"
+#include "base/random.h"
+#include "base/status.h"
+#include "cache/catalog/parse.h"
+#include "cache/catalog/postgres/catalog_store.h"
+#include "cache/fill/filler.h"
+#include "cache/invalidate/invalidator.h"
+#include "cache/origin/postgres/control_pool.h"
+#include "cache/redis/redis_store.h"
+#include "diff/evidence/flusher.h"
+#include "diff/evidence/ledger.h"
+#include "diff/evidence/postgres/evidence.h"
+#include "flags/board.h"
+#include "flags/postgres/poller.h"
+#include "rollout/controller/controller.h"
+#include "rollout/controller/store_commands.h"
+#include "rollout/postgres/state_store.h"
+#include "server/catalog_loader.h"
+#include "server/postgres/migrate.h"
+#include "server/read/cached_reader.h"
+#include "server/read/catalog_holder.h"
+#include "server/read/verifier.h"
+#include "server/rpc/admin.h"
+#include "server/rpc/admin_services.h"
+#include "server/rpc/health_service.h"
+#include "server/rpc/http.h"
+#include "server/rpc/lane.h"
+#include "server/rpc/read_service.h"
+#include "server/rpc/readiness.h"
+
+namespace shadowline::server {
+namespace {
+
+using base::Level;
+using base::Log;
+
+constexpr absl::Duration kMigrateRetryMin = absl::Milliseconds(100);
+constexpr absl::Duration kMigrateRetryMax = absl::Seconds(2);
+// gRPC's synchronous threads: admin calls, watches and health. Beyond it gRPC answers RESOURCE_EXHAUSTED.
+constexpr int kAdminThreadsMax = 64;
+constexpr absl::Duration kGaugesEvery = absl::Seconds(1);
+constexpr absl::Duration kRefreshTenantsEvery = absl::Seconds(60);
+
+// A random UUID (version 4), in its text form.
+std::string NewUuid(base::Random* random) {
+  std::string bytes = random->Id();
+  bytes[6] = static_cast<char>((bytes[6] & 0x0f) | 0x40);
+  bytes[8] = static_cast<char>((bytes[8] & 0x3f) | 0x80);
+  std::string text = absl::BytesToHexString(bytes);
+  for (const size_t dash : {8, 13, 18, 23}) text.insert(dash, "-");
+  return text;
+}
+
+// Everything that one lane owns.
+struct LaneParts {
+  LaneParts(uint64_t seed, std::unique_ptr<Lane> on) : random(seed), lane(std::move(on)) {}
+
+  base::Random random;
+  std::unique_ptr<Lane> lane;
+  std::unique_ptr<cache::RedisStore> store;
+  std::unique_ptr<cache::Filler> filler;
+  std::unique_ptr<CachedReader> reader;
+};
+
+}  // namespace
+
+struct Replica::Parts {
+  explicit Parts(const Options& o)
+      : options(o),
+        random(base::SystemSeed()),
+        replica_id(NewUuid(&random)),
+        readiness({"database", "catalog", "flags"}, [this](bool ready) { health.SetServing(ready); }),
+        state(o.state.url, o.state.connections),
+        source(o.source.url, 1),
+        board(&clock, o.flags.lease),
+        catalog_store({.changed_channel = flags::kChangedChannel,
+                       .search_path = o.source.search_path,
+                       .role = o.source.role},
+                      &state, &source),
+        evidence(&state, replica_id, o.replica_name),
+        ledger(&clock),
+        state_pool({.name = "state", .threads = 2, .queue_limit = 256}),
+        background(&clock, "background") {}
+
+  absl::Status AwaitSchema(const std::function<bool(absl::Duration)>& wait);
+  absl::Status ApplyCatalogFile();
+  void BuildVerification();
+  void BuildDecisions();
+  absl::Status Serve();
+  void UpdateGauges();
+
+  cache::RedisStore::Options RedisOptions() const;
+  cache::PostgresControl::Options ControlOptions(const std::string& name, size_t connections, size_t queue) const;
+  std::optional<rollout::CatalogFacts> FactsOf(const std::string& family) const;
+
+  const Options options;
+  base::SystemClock clock;
+  base::Metrics metrics;
+  base::Random random;
+  const std::string replica_id;
+  HealthService health;
+  Readiness readiness;
+  std::unique_ptr<HttpPort> http;
+
+  base::PostgresSessions state;
+  base::PostgresSessions source;
+  flags::Board board;
+  CatalogHolder catalogs;
+  cache::PostgresCatalogStore catalog_store;
+  diff::PostgresEvidence evidence;
+  diff::Ledger ledger;
+  cache::FillFlight flight;
+
+  // Executors come after what their tasks use, so that they end before it.
+  std::unique_ptr<cache::PostgresControl> control;
+  std::unique_ptr<cache::PostgresControl> verification_control;
+  std::unique_ptr<cache::RedisStore> store;
+  std::unique_ptr<cache::Filler> filler;
+  std::unique_ptr<cache::Invalidator> invalidator;
+  std::unique_ptr<diff::Flusher> flusher;
+  std::unique_ptr<Verifier> verifier;
+  std::unique_ptr<CatalogLoader> loader;
+  base::ThreadPool state_pool;
+  base::EventLoop background;
+
+  std::unique_ptr<rollout::PostgresStateStore> rollouts;
+  std::unique_ptr<rollout::StoreCommands> commands;
+  std::unique_ptr<rollout::PostgresLeadership> leadership;
+  std::unique_ptr<rollout::Controller> controller;
+  std::unique_ptr<flags::Poller> poller;
+
+  std::unique_ptr<Admin> admin;
+  std::unique_ptr<AdminServices> admin_services;
+  std::unique_ptr<ReadService> read_service;
+  std::vector<std::unique_ptr<LaneParts>> lanes;
+  std::unique_ptr<grpc::Server> server;
+};
+
+Replica::Replica(Options options) : options_(std::move(options)), parts_(std::make_unique<Parts>(options_)) {}
+
+Replica::~Replica() = default;
+
+absl::Status Replica::Start(const std::function<bool(absl::Duration)>& wait) {
+  Parts& p = *parts_;
+  ASSIGN_OR_RETURN(p.http, HttpPort::Start(options_.http_listen.host, options_.http_listen.port, &p.metrics, &p.readiness));
+  Log(Level::kInfo, "starting", {{"replica", p.replica_id}, {"name", options_.replica_name}, {"http_port", p.http->port()}});
+  RETURN_IF_ERROR(p.AwaitSchema(wait));
+  p.readiness.SetMet("database");
+  RETURN_IF_ERROR(p.ApplyCatalogFile());
+  p.BuildVerification();
+  p.BuildDecisions();
+  return p.Serve();
+}
+
+absl::Status Replica::ReloadCatalog() { return parts_->ApplyCatalogFile(); }
+
+absl::Status Replica::Drain() {
+  Parts& p = *parts_;
+  p.readiness.SetUnmet("draining", "this replica was asked to stop");
+  if (p.controller != nullptr) p.controller->Stop();
+  p.admin_services->StopWatches();
+  p.health.Stop();
+  p.server->Shutdown(absl::ToChronoTime(p.clock.Now() + options_.drain_timeout));
+  for (const auto& lane : p.lanes) {
+    lane->lane->Post([store = lane->store.get()] { store->Shutdown(); });
+    lane->lane->Stop();
+  }
+
+  // What was confirmed is recorded, then everything that was counted is flushed.
+  const auto settled = std::make_shared<absl::Notification>();
+  p.background.Post([&p, settled] { p.verifier->Shutdown([settled] { settled->Notify(); }); });
+  settled->WaitForNotificationWithTimeout(options_.drain_timeout);
+  struct Flushed {
+    absl::Notification done;
+    absl::Status status = absl::DeadlineExceededError("the last evidence was not flushed in time; it becomes `lost`");
+  };
+  const auto flushed = std::make_shared<Flushed>();
+  p.flusher->FlushNow([flushed](absl::Status status) {
+    flushed->status = std::move(status);
+    flushed->done.Notify();
+  });
+  absl::Status status = absl::DeadlineExceededError("the last evidence was not flushed in time; it becomes `lost`");
+  if (flushed->done.WaitForNotificationWithTimeout(options_.drain_timeout)) status = flushed->status;
+  if (status.ok()) status = p.evidence.Stop();
+
+  p.poller->Stop();
+  p.background.Post([&p] { p.store->Shutdown(); });
+  p.background.Stop();
+  p.http->Stop();
+  return status;
+}
+
+absl::Status Replica::Parts::AwaitSchema(const std::function<bool(absl::Duration)>& wait) {
+  absl::Duration backoff = kMigrateRetryMin;
+  while (true) {
+    const absl::Status migrated = Migrate(&state);
+    if (migrated.ok() || absl::IsFailedPrecondition(migrated)) return migrated;
+    readiness.SetUnmet("database", std::string(migrated.message()));
+    Log(Level::kWarning, "state_database_away", {{"error", migrated.message()}, {"retry_ms", absl::ToInt64Milliseconds(backoff)}});
+    if (!wait(backoff)) return absl::CancelledError("asked to stop while waiting for the state database");
+    backoff = std::min(backoff * 2, kMigrateRetryMax);
+  }
+}
+
+absl::Status Replica::Parts::ApplyCatalogFile() {
+  if (options.catalog.empty()) return absl::OkStatus();
+  std::ifstream in(options.catalog);
+  if (!in) return absl::InvalidArgumentError(absl::StrCat(options.catalog, ": cannot be read"));
+  const std::string yaml(std::istreambuf_iterator<char>(in), {});
+  const auto applied = catalog_store.Apply(yaml, /*dry_run=*/false, options.replica_name, /*expected_revision=*/0);
+  if (!applied.ok()) return base::Annotate(applied.status(), options.catalog);
+  Log(Level::kInfo, "catalog_applied", {{"file", options.catalog}, {"revision", applied->revision}, {"changed", applied->changed}});
+  return absl::OkStatus();
+}
+
+void Replica::Parts::BuildVerification() {
+  control = std::make_unique<cache::PostgresControl>(
+      ControlOptions("control", options.source.connections, options.source.queue), &clock, &metrics);
+  verification_control = std::make_unique<cache::PostgresControl>(
+      ControlOptions("verify", options.verification.connections, options.verification.queue), &clock, &metrics);
+  store = std::make_unique<cache::RedisStore>(RedisOptions(), &background, &clock, &random);
+  filler = std::make_unique<cache::Filler>(cache::Filler::Options(), store.get(), verification_control.get(), &flight,
+                                           &background, &clock, &random);
+  invalidator = std::make_unique<cache::Invalidator>(cache::Invalidator::Options(), store.get(), &clock, &random);
+  flusher = std::make_unique<diff::Flusher>(
+      &ledger, &evidence, &background, diff::Flusher::On(&state_pool),
+      diff::Flusher::Options{.interval = options.evidence.flush, .revisions = [this] {
+                               diff::Flusher::Revisions now;
+                               if (const auto catalog = catalogs.Current()) now.catalog = catalog->revision();
+                               if (const auto flags = board.Current()) now.flags = flags->revision();
+                               return now;
+                             }});
+  verifier = std::make_unique<Verifier>(
+      Verifier::Options{.queries_per_second = static_cast<double>(options.verification.budget_per_second),
+                        .burst = static_cast<double>(options.verification.budget_per_second),
+                        .samples_max = options.verification.queue,
+                        .max_rounds = options.verification.max_rounds,
+                        .redaction_secret = options.verification.redaction_secret},
+      Verifier::Deps{.store = store.get(),
+                     .control = verification_control.get(),
+                     .filler = filler.get(),
+                     .executor = &background,
+                     .clock = &clock,
+                     .random = &random,
+                     .ledger = &ledger,
+                     .metrics = &metrics,
+                     .record = [this](diff::Divergence divergence) { flusher->Record(std::move(divergence)); }});
+  background.Attach(store.get());
+  flusher->Start();
+}
+
+void Replica::Parts::BuildDecisions() {
+  rollouts = std::make_unique<rollout::PostgresStateStore>(
+      &state, rollout::PostgresStateStore::Options{.replica_lapse = options.evidence.lapse});
+  const rollout::CatalogSource facts = [this](const std::string& family) { return FactsOf(family); };
+  commands = std::make_unique<rollout::StoreCommands>(
+      rollout::StoreCommands::Options{.seed = base::SystemSeed()},
+      rollout::StoreCommands::Deps{.clock = &clock, .store = rollouts.get(), .catalog = facts});
+  if (options.controller.enabled) {
+    leadership = std::make_unique<rollout::PostgresLeadership>(
+        rollout::PostgresLeadership::Options{.connection_string = options.state.url, .replica = replica_id});
+    controller = std::make_unique<rollout::Controller>(
+        rollout::Controller::Options{.interval = options.controller.tick, .seed = base::SystemSeed()},
+        rollout::Controller::Deps{
+            .clock = &clock,
+            .store = rollouts.get(),
+            .leadership = leadership.get(),
+            .metrics = &metrics,
+            .catalog = facts,
+            .hooks = {{"sweep_lost", options.evidence.lapse / 2,
+                       [this] { return evidence.SweepLost(options.evidence.lapse).status(); }},
+                      {"refresh_tenants", kRefreshTenantsEvery, [this] { return catalog_store.RefreshTenants(); }}}});
+  }
+  loader = std::make_unique<CatalogLoader>(&catalog_store, &catalogs, &state_pool, &background, [this](absl::Status status) {
+    if (status.ok()) {
+      readiness.SetMet("catalog");
+    } else if (catalogs.Current() == nullptr) {
+      readiness.SetUnmet("catalog", std::string(status.message()));
+    }
+  });
+  poller = std::make_unique<flags::Poller>(
+      flags::Poller::Options{.connection_string = options.state.url, .interval = options.flags.poll},
+      flags::Poller::Deps{.clock = &clock, .board = &board, .on_change = [this](uint64_t) {
+                            readiness.SetMet("flags");
+                            loader->Load();
+                          }});
+}
+
+absl::Status Replica::Parts::Serve() {
+  admin = std::make_unique<Admin>(Admin::Deps{
+      .catalogs = &catalog_store,
+      .rollouts = commands.get(),
+      .evidence = &evidence,
+      .board = &board,
+      .clock = &clock,
+      .catalog = [this] { return catalogs.Current(); },
+      .invalidate =
+          [this](std::string tenant, std::vector<std::string> tags, Admin::Invalidated done) {
+            background.Post([this, tenant = std::move(tenant), tags = std::move(tags), done = std::move(done)]() mutable {
+              invalidator->Invalidate(tenant, std::move(tags), std::move(done));
+            });
+          }});
+  admin_services = std::make_unique<AdminServices>(AdminServices::Options(), admin.get());
+  read_service = std::make_unique<ReadService>(ReadService::Options(), &metrics);
+
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(options.listen.ToString(), grpc::InsecureServerCredentials(), &port);
+  builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
+  // A second server on the same port would share the calls instead of being refused.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
+  builder.SetResourceQuota(grpc::ResourceQuota("admin").SetMaxThreads(kAdminThreadsMax));
+  builder.RegisterService(read_service->service());
+  builder.RegisterService(&health);
+  for (grpc::Service* service : admin_services->services()) builder.RegisterService(service);
+  for (size_t i = 0; i < options.lanes; ++i) {
+    lanes.push_back(std::make_unique<LaneParts>(
+        base::SystemSeed(), std::make_unique<Lane>(&clock, absl::StrCat("lane-", i), builder.AddCompletionQueue())));
+  }
+  server = builder.BuildAndStart();
+  if (server == nullptr || port == 0) {
+    return absl::UnavailableError(absl::StrCat("listen: ", options.listen.ToString(), " cannot be had"));
+  }
+  for (const auto& parts : lanes) {
+    parts->store = std::make_unique<cache::RedisStore>(RedisOptions(), parts->lane.get(), &clock, &parts->random);
+    parts->filler = std::make_unique<cache::Filler>(cache::Filler::Options(), parts->store.get(), control.get(), &flight,
+                                                    parts->lane.get(), &clock, &parts->random);
+    parts->reader = std::make_unique<CachedReader>(CachedReader::Options(),
+                                                   CachedReader::Deps{.board = &board,
+                                                                      .catalog = &catalogs,
+                                                                      .store = parts->store.get(),
+                                                                      .control = control.get(),
+                                                                      .filler = parts->filler.get(),
+                                                                      .verifier = verifier.get(),
+                                                                      .executor = parts->lane.get(),
+                                                                      .clock = &clock,
+                                                                      .random = &parts->random,
+                                                                      .metrics = &metrics});
+    parts->lane->Attach(parts->store.get());
+    read_service->Serve(parts->lane.get(), parts->reader.get());
+    parts->lane->Start();
+  }
+  loader->Load();
+  poller->Start();
+  if (controller != nullptr) controller->Start();
+  UpdateGauges();
+  Log(Level::kInfo, "serving", {{"port", port}, {"lanes", lanes.size()}});
+  return absl::OkStatus();
+}
+
+void Replica::Parts::UpdateGauges() {
+  bool up = store->stats().up;
+  for (const auto& parts : lanes) up = up && parts->store->stats().up;
+  metrics.AddGauge("shadowline_redis_up", "1 while every Redis connection of this replica is up.")->Set(up ? 1 : 0);
+  metrics.AddGauge("shadowline_flags_leased", "1 while this replica may serve from the cache.")->Set(board.Leased() ? 1 : 0);
+  const auto flushes = flusher->stats();
+  metrics.AddGauge("shadowline_divergences_waiting", "Confirmed divergences that are not stored yet.")
+      ->Set(static_cast<double>(flushes.divergences_waiting));
+  metrics.AddGauge("shadowline_evidence_flush_failures", "Calls of the evidence store that failed since the start.")
+      ->Set(static_cast<double>(flushes.failures));
+  background.PostAfter(kGaugesEvery, [this] { UpdateGauges(); });
+}
+
+cache::RedisStore::Options Replica::Parts::RedisOptions() const {
+  const auto& redis = options.redis;
+  // Checked with the other options.
+  auto address = cache::RedisAddress::Parse(redis.socket.empty() ? redis.address.ToString() : "unix:" + redis.socket);
+  return {.address = *std::move(address),
+          .user = redis.user,
+          .password = redis.password,
+          .database = redis.db,
+          .command_timeout = redis.timeout,
+          .outstanding_max = redis.max_outstanding};
+}
+
+cache::PostgresControl::Options Replica::Parts::ControlOptions(const std::string& name, size_t connections,
+                                                               size_t queue) const {
+  return {.name = name,
+          .connection_string = options.source.url,
+          .connections = connections,
+          .queue_limit = queue,
+          .search_path = options.source.search_path,
+          .role = options.source.role};
+}
+
+std::optional<rollout::CatalogFacts> Replica::Parts::FactsOf(const std::string& family) const {
+  const auto catalog = catalogs.Current();
+  if (catalog == nullptr) return std::nullopt;
+  rollout::CatalogFacts facts{.revision = catalog->revision(), .endpoints = {}};
+  for (const cache::Endpoint& endpoint : catalog->endpoints()) {
+    if (endpoint.family == family) facts.endpoints.push_back(endpoint.name);
+  }
+  return facts;
+}
+
+}  // namespace shadowline::server
