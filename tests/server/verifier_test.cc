@@ -180,6 +180,115 @@ TEST(VerifierTest, AReadAnsweredLongAfterTheControlWasAskedIsNotProvenByIt) {
   EXPECT_GE(w.verification_control.queries(), 2u);
 }
 
+TEST(VerifierTest, OtherBytesUnderTheSameFillAreJudgedByThemselves) {
+  ReadWorld w;
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  w.Read("1");
+  w.world.RunUntilIdle();
+  ASSERT_EQ(w.Counts().matched, 1u);
+  cache::CachedAnswer other = *cache::DecodeEnvelope(w.Key("1"), w.redis.Find(w.Key("1"))->slot.bytes);
+  other.body = R"({"price":666})";
+  other.etag = cache::Etag(true, other.body);
+  w.redis.Corrupt(w.Key("1"), cache::EncodeEnvelope(w.Key("1"), other, 0));
+  w.Read("1");
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().matched, 1u);
+  EXPECT_EQ(w.Counts().confirmed, 1u);
+}
+
+TEST(VerifierTest, AnOpenEpisodeHearsWhatOtherReadsOfItsFillProve) {
+  ReadWorld w;
+  const auto set = [&w](const char* body) { w.database.Write(ReadWorld::Row("1"), body); };
+  set("1");
+  w.RouteCache();
+  w.Read("1");
+  w.RouteShadow();
+  set("2");
+  w.Read("1");
+  w.world.RunFor(absl::Milliseconds(400));
+  set("1");  // Back again: the fill was not wrong for long.
+  w.Read("1");
+  w.world.RunFor(absl::Milliseconds(10));
+  EXPECT_EQ(w.Counts().matched, 1u);
+  EXPECT_EQ(w.Counts().inconclusive, 1u);
+  // And wrong again: a new episode with looks of its own.
+  set("3");
+  const absl::Time written_at = w.world.clock()->Now();
+  w.Read("1");
+  w.world.RunUntilIdle();
+  ASSERT_EQ(w.divergences.size(), 1u);
+  EXPECT_GE(w.divergences[0].confirmed_at - written_at, kDelta);
+  EXPECT_EQ(w.verification_control.queries(), 1u);
+}
+
+TEST(VerifierTest, AControlThatIsOlderThanTheFillProvesNothing) {
+  ReadWorld w;
+  w.database.Write(ReadWorld::Row("1"), "1");
+  const sim::SimDatabase::Reading before = w.database.Read(ReadWorld::Row("1"));
+  w.database.Write(ReadWorld::Row("1"), "2");
+  w.RouteCache();
+  w.Read("1");
+  // A shadow read whose control took its snapshot before the fill did, and was slow to answer.
+  Sample sample;
+  sample.drawn.query = {w.catalog.Current(), &w.catalog.Current()->endpoints()[0], "acme", {"1"}};
+  sample.drawn.key = w.Key("1");
+  const cache::Slot slot = w.redis.Find(w.Key("1"))->slot;
+  sample.fill = slot.token;
+  sample.served = *cache::DecodeEnvelope(w.Key("1"), slot.bytes);
+  const absl::Duration now = w.world.clock()->Steady();
+  sample.candidate_at = sample.served_at = now;
+  cache::ControlAnswer old;
+  old.found = true;
+  old.body = *before.value;
+  old.snapshot = before.snapshot;
+  sample.truth = Truth{old, now - absl::Seconds(1), now};
+  w.verifier.Submit(std::move(sample), absl::Milliseconds(1));
+  // A second difference, a bound later, is the first that counts.
+  w.world.RunFor(kDelta - absl::Milliseconds(10));
+  w.database.Write(ReadWorld::Row("1"), "3");
+  w.world.RunFor(absl::Milliseconds(500));
+  w.Invalidate("1");
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().sampled, 1u);
+  EXPECT_EQ(w.Counts().confirmed, 0u);
+}
+
+TEST(VerifierTest, DigestsOfTwoTenantsCannotBeCompared) {
+  ReadWorld w;
+  for (const char* tenant : {"acme", "globex"}) {
+    w.database.Write(ReadWorld::Row("1", tenant), R"({"name":"old"})");
+    w.RouteCache();
+    w.Read(ReadWorld::Request("1", tenant));
+    w.RouteCache(1'000'000);
+    w.database.Write(ReadWorld::Row("1", tenant), R"({"name":"new"})");
+    w.Read(ReadWorld::Request("1", tenant));
+    w.world.RunUntilIdle();
+  }
+  ASSERT_EQ(w.divergences.size(), 2u);
+  EXPECT_EQ(w.divergences[0].fingerprint, w.divergences[1].fingerprint);
+  EXPECT_NE(w.divergences[0].differences[0].candidate, w.divergences[1].differences[0].candidate);
+}
+
+TEST(VerifierTest, AFillThatOvertookAnInvalidationIsAFillRace) {
+  ReadWorld w;
+  w.redis.faults.commit_ignores_lease = true;  // A cache without fences.
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.control.options().latency_min = w.control.options().latency_max = absl::Milliseconds(400);
+  const auto answer = w.Start(ReadWorld::Request("1"));
+  w.world.RunFor(absl::Milliseconds(395));
+  w.Write("1");
+  w.Invalidate("1");
+  w.world.RunUntilIdle();
+  ASSERT_EQ(answer->response.body(), R"({"price":1})") << "the load has to begin before the write";
+  w.Read("1");
+  w.world.RunUntilIdle();
+  ASSERT_EQ(w.divergences.size(), 1u);
+  EXPECT_EQ(w.divergences[0].cause, "fill_race") << w.divergences[0].cause_evidence;
+}
+
 // ---- What cannot be judged ----
 
 TEST(VerifierTest, ADatabaseThatNeverAnswersIsErroredAndNoDivergence) {
@@ -259,22 +368,23 @@ TEST(VerifierTest, ShutdownShedsWhatIsOpenAndReportsWhatIsConfirmed) {
   for (int i = 0; i < 10; ++i) w.Read(absl::StrCat(i));
   w.RouteCache(1'000'000);
   for (int i = 0; i < 10; ++i) w.Write(absl::StrCat(i));
-  w.Read("0");
+  for (int i = 0; i < 10; ++i) w.Read(absl::StrCat(i));
   while (w.Counts().confirmed == 0) ASSERT_TRUE(w.world.executor()->RunOne());
-  for (int i = 1; i < 10; ++i) w.Read(absl::StrCat(i));
+  EXPECT_TRUE(w.divergences.empty()) << "its tags are still being asked about";
   bool stopped = false;
   w.verifier.Shutdown([&] {
     stopped = true;
-    EXPECT_EQ(w.divergences.size(), 1u);
+    EXPECT_EQ(w.divergences.size(), w.Counts().confirmed);
   });
   w.world.RunUntilIdle();
   EXPECT_TRUE(stopped);
   EXPECT_EQ(w.Counts().Pending(), 0u);
-  EXPECT_EQ(w.Counts().confirmed, 1u);
-  EXPECT_EQ(w.Counts().shed, 9u);
+  EXPECT_EQ(w.Counts().confirmed + w.Counts().shed, 10u);
+  EXPECT_GT(w.Counts().shed, 0u);
+  const uint64_t shed = w.Counts().shed;
   w.Read("1");
   w.world.RunUntilIdle();
-  EXPECT_EQ(w.Counts().shed, 10u);
+  EXPECT_EQ(w.Counts().shed + w.Counts().candidate_misses, shed + 1);
   EXPECT_EQ(w.Counts().Pending(), 0u);
 }
 
@@ -301,7 +411,7 @@ Outcome Weather(const Storm& storm) {
   SCOPED_TRACE(absl::StrCat("seed ", storm.seed));
   ReadWorld w({.seed = storm.seed, .freshness = storm.judged_by, .verifier = {.queries_per_second = 2000}});
   base::Random random(storm.seed * 7919);
-  w.control.options().slow_share = 0.02;
+  w.control.options().slow_share = storm.stale_fills ? 0.5 : 0.02;
   w.control.options().slow_latency = absl::Milliseconds(400);
   w.verification_control.options().slow_share = 0.02;
   w.redis.faults.commit_ignores_lease = storm.stale_fills;
@@ -421,13 +531,13 @@ TEST(VerifierSimTest, ForgottenInvalidationsAreConfirmedForWhatTheyAre) {
 
 TEST(VerifierSimTest, StaleFillsOfACacheWithoutFencesAreConfirmed) {
   uint64_t races = 0;
-  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+  for (uint64_t seed = 1; seed <= 5; ++seed) {
     for (const diff::Divergence& divergence : Weather({.seed = seed, .cache = true, .stale_fills = true}).divergences) {
       races += divergence.cause == "fill_race";
     }
     if (::testing::Test::HasFailure()) return;
   }
-  EXPECT_GT(races, 0u);
+  EXPECT_GT(races, 5u);
 }
 
 }  // namespace
