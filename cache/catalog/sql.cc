@@ -1,10 +1,12 @@
 #include "cache/catalog/sql.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 
 namespace shadowline::cache {
 namespace {
@@ -29,6 +31,13 @@ class Scanner {
     return std::move(result_);
   }
 
+  // The names that a parenthesis follows; what cannot be read ends the search.
+  std::set<std::string> RunForCalls() {
+    calls_only_ = true;
+    while (at_ < sql_.size() && error_.empty()) Token();
+    return std::move(called_);
+  }
+
  private:
   char Peek(size_t ahead = 0) const { return at_ + ahead < sql_.size() ? sql_[at_ + ahead] : '\0'; }
 
@@ -37,7 +46,7 @@ class Scanner {
     if (absl::ascii_isspace(c)) return Copy(1);
     if (c == '-' && Peek(1) == '-') return Copy(std::min(sql_.find_first_of("\r\n", at_), sql_.size()) - at_);
     if (c == '/' && Peek(1) == '*') return BlockComment();
-    if (ended_) {
+    if (ended_ && !calls_only_) {
       if (c != ';') error_ = "there is something after the semicolon; expected one statement";
       return Skip();
     }
@@ -51,15 +60,23 @@ class Scanner {
       return;
     }
     after_escapes_ = false;
-    if (IsNameStart(c)) return Word();
+    if (c == '(' && !last_name_.empty()) called_.insert(last_name_);
+    // `a.b (`: what is called is b of a.
+    const std::string before = std::exchange(last_name_, "");
+    if (c == '.') {
+      qualifier_ = before.empty() ? "" : before.substr(before.rfind('.') + 1) + ".";
+      return Copy(1);
+    }
+    const std::string qualifier = std::exchange(qualifier_, "");
+    if (IsNameStart(c)) return Word(qualifier);
     if (absl::ascii_isdigit(c)) return Number();
     if (first_word_.empty() && c != '(') first_word_ = std::string(1, c);
     if (c == '\'') return Quoted('\'', /*backslash=*/false, "text");
-    if (c == '"') return Quoted('"', /*backslash=*/false, "name");
+    if (c == '"') return QuotedName(qualifier);
     if (c == '$') return Dollar();
     if (c == ':') return Colon();
     if (c == '(' || c == '[') nesting_.push_back(c);
-    if (c == ')' || c == ']') {
+    if ((c == ')' || c == ']') && !calls_only_) {
       const char opening = c == ')' ? '(' : '[';
       if (nesting_.empty() || nesting_.back() != opening) {
         error_ = absl::StrCat("`", std::string(1, c), "` closes nothing");
@@ -92,11 +109,12 @@ class Scanner {
     Copy(end - at_);
   }
 
-  void Word() {
+  void Word(const std::string& qualifier) {
     size_t length = 1;
     while (IsNamePart(Peek(length))) ++length;
     const absl::string_view word = sql_.substr(at_, length);
     if (first_word_.empty()) first_word_ = absl::AsciiStrToLower(word);
+    last_name_ = qualifier + absl::AsciiStrToLower(word);
     Copy(length);
     // E'...' alone knows backslashes; b'', x'', n'' and u&'' are read like ''.
     if ((word == "e" || word == "E") && Peek() == '\'') {
@@ -130,8 +148,16 @@ class Scanner {
     Copy(end + 1 - at_);
   }
 
+  void QuotedName(const std::string& qualifier) {
+    const size_t begin = at_ + 1;
+    Quoted('"', /*backslash=*/false, "name");
+    if (!error_.empty()) return;
+    last_name_ = qualifier + absl::StrReplaceAll(sql_.substr(begin, at_ - begin - 1), {{"\"\"", "\""}});
+  }
+
   void Dollar() {
     if (absl::ascii_isdigit(Peek(1))) {
+      if (calls_only_) return Copy(2);
       error_ = absl::StrCat("`$", std::string(1, Peek(1)), "` is no parameter here; write :name");
       return;
     }
@@ -164,10 +190,14 @@ class Scanner {
   }
 
   const absl::string_view sql_;
-  const std::vector<std::string>& parameters_;
+  const std::vector<std::string> parameters_;
   size_t at_ = 0;
   bool ended_ = false;
   bool after_escapes_ = false;  // Nothing but blanks and comments since an E'' text.
+  bool calls_only_ = false;
+  std::string last_name_;  // The name that was just read, with nothing but blanks and comments after it.
+  std::string qualifier_;  // "a." where the name before was followed by a dot.
+  std::set<std::string> called_;
   std::string first_word_;
   std::string nesting_;
   std::string error_;
@@ -179,5 +209,7 @@ class Scanner {
 absl::StatusOr<ScannedSql> ScanSql(absl::string_view sql, const std::vector<std::string>& parameters) {
   return Scanner(sql, parameters).Run();
 }
+
+std::set<std::string> CalledNames(absl::string_view text) { return Scanner(text, {}).RunForCalls(); }
 
 }  // namespace shadowline::cache

@@ -23,6 +23,10 @@ struct ScannedSql {
 // kInvalidArgument says what is wrong: not one SELECT, a `$1`, something that is opened and never closed.
 absl::StatusOr<ScannedSql> ScanSql(absl::string_view sql, const std::vector<std::string>& parameters);
 
+// Every name in `text` that a parenthesis follows, as PostgreSQL would look it up: functions, beside types and
+// keywords. For statements, and for the expressions of a plan.
+std::set<std::string> CalledNames(absl::string_view text);
+
 }  // namespace shadowline::cache
 
 #endif  // SHADOWLINE_CACHE_CATALOG_SQL_H_

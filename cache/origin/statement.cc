@@ -1,5 +1,7 @@
 #include "cache/origin/statement.h"
 
+#include <utility>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -33,14 +35,18 @@ absl::string_view SessionStamp() {
          "current_setting('TimeZone'), current_setting('transaction_read_only'), pg_is_in_recovery())";
 }
 
-std::string SessionSetup(const std::string& search_path_literal) {
-  return absl::StrCat(
-      "SELECT set_config('search_path', ", search_path_literal,
-      ", false), set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, MDY', false), "
-      "set_config('IntervalStyle', 'postgres', false), set_config('extra_float_digits', '1', false), "
-      "set_config('bytea_output', 'hex', false), set_config('standard_conforming_strings', 'on', false), "
-      "set_config('client_encoding', 'UTF8', false), "
-      "set_config('default_transaction_read_only', 'on', false)");
+std::string SessionSetup(const std::string& search_path_literal, bool local) {
+  static constexpr std::pair<absl::string_view, absl::string_view> kSettings[] = {
+      {"TimeZone", "'UTC'"},           {"DateStyle", "'ISO, MDY'"},
+      {"IntervalStyle", "'postgres'"}, {"extra_float_digits", "'1'"},
+      {"bytea_output", "'hex'"},       {"standard_conforming_strings", "'on'"},
+      {"client_encoding", "'UTF8'"},   {"default_transaction_read_only", "'on'"},
+  };
+  const absl::string_view scope = local ? "true" : "false";
+  std::string text = absl::StrCat("SELECT set_config('search_path', ", search_path_literal, ", ", scope, ")");
+  for (const auto& [name, value] : kSettings)
+    absl::StrAppend(&text, ", set_config('", name, "', ", value, ", ", scope, ")");
+  return text;
 }
 
 std::string PrimaryMessage(absl::string_view what) {

@@ -20,8 +20,9 @@ absl::string_view SqlType(ParameterType type);
 absl::string_view SessionStamp();
 
 // One statement that sets up a session, whatever the role's or the database's own defaults are: the same text must
-// mean, and print, the same everywhere. The search path is given as a quoted literal.
-std::string SessionSetup(const std::string& search_path_literal);
+// mean, and print, the same everywhere. The search path is given as a quoted literal; `local`: for the present
+// transaction alone.
+std::string SessionSetup(const std::string& search_path_literal, bool local = false);
 
 // The first line of what PostgreSQL said, without "ERROR:": no DETAIL, no CONTEXT, nothing of the statement.
 std::string PrimaryMessage(absl::string_view what);

@@ -348,6 +348,14 @@ TEST(ScanSqlTest, WhatIsOpenedMustBeClosed) {
   EXPECT_THAT(Scan("SELECT $1"), HasSubstr("`$1` is no parameter here"));
 }
 
+TEST(CalledNamesTest, FindsWhatAParenthesisFollows) {
+  EXPECT_THAT(CalledNames("SELECT a, F(b), s.g /* x */ -- y\n (1), \"H\"\"h\" (2), 'i(', $$j($$, $1, k l(3)"),
+              ElementsAre("H\"h", "f", "l", "s.g"));
+  EXPECT_THAT(CalledNames("d.\"S\" . f(1), 1.5 (2)"), ElementsAre("S.f"));
+  EXPECT_THAT(CalledNames("  Output: set_config('a(b'::text, $1, false)\n  Filter: (x = 1)"),
+              ElementsAre("set_config"));
+}
+
 // ---- Policies, durations, changes
 // ---------------------------------------------------------------------------------------
 

@@ -5,11 +5,11 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/status.h"
+#include "cache/catalog/sql.h"
 #include "cache/key/text.h"
 #include "cache/origin/statement.h"
 
@@ -19,35 +19,22 @@ namespace {
 constexpr size_t kMaxTenantBytes = 128;
 constexpr size_t kMaxTenants = 1'000'000;
 
-// Functions that change something even in a read-only transaction: the session, a lock, another server.
-constexpr absl::string_view kRefusedFunctions[] = {
-    "set_config", "nextval", "setval", "pg_notify", "pg_advisory", "pg_try_advisory", "dblink", "lo_", "pg_terminate_backend",
-    "pg_cancel_backend", "pg_reload_conf", "pg_logical_emit_message", "pg_sleep", "query_to_xml", "pg_export_snapshot"};
+// Volatile functions that only read: their answers differ from call to call, and that is all.
+constexpr absl::string_view kHarmless =
+    "random,clock_timestamp,timeofday,gen_random_uuid,uuid_generate_v1,uuid_generate_v4";
+
+// Is it the statement's fault, rather than the server's or the connection's?
+bool IsAboutTheStatement(const pqxx::sql_error& error) {
+  const std::string& state = error.sqlstate();
+  for (const absl::string_view other : {"08", "40", "53", "55", "57", "58", "XX"}) {
+    if (absl::StartsWith(state, other)) return false;
+  }
+  return !state.empty();
+}
 
 // The first line of PostgreSQL's message, which is about the statement: there are no values yet that it could hold.
 std::string Reason(const pqxx::sql_error& error) {
-  const std::string text = error.what();
-  const std::string line = text.substr(0, text.find('\n'));
-  return absl::StrCat("PostgreSQL refuses it: ", absl::StartsWith(line, "ERROR:") ? absl::StripAsciiWhitespace(line.substr(6)) : line,
-                      " (", error.sqlstate(), ")");
-}
-
-// Finds a call of a refused function: its name, not inside a longer one, with a parenthesis after it. A name in a literal is
-// refused too; nobody needs one there.
-absl::string_view RefusedFunction(absl::string_view sql) {
-  const std::string lower = absl::AsciiStrToLower(sql);
-  const auto word = [](char c) { return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_'; };
-  for (const absl::string_view name : kRefusedFunctions) {
-    const std::string text(name);
-    for (size_t at = lower.find(text); at != std::string::npos; at = lower.find(text, at + 1)) {
-      if (at > 0 && word(lower[at - 1])) continue;
-      size_t end = at + text.size();
-      while (end < lower.size() && word(lower[end])) ++end;
-      while (end < lower.size() && absl::ascii_isspace(static_cast<unsigned char>(lower[end]))) ++end;
-      if (end < lower.size() && lower[end] == '(') return name;
-    }
-  }
-  return "";
+  return absl::StrCat("PostgreSQL refuses it: ", PrimaryMessage(error.what()), " (", error.sqlstate(), ")");
 }
 
 std::string NullArguments(const Endpoint& endpoint) {
@@ -69,6 +56,27 @@ std::string TextArray(const std::set<std::string>& values) {
     text += '"';
   }
   return text + "}";
+}
+
+// The first function among `names` that PostgreSQL has to assume changes something; empty where there is none.
+//
+// A read-only transaction keeps it from writing to tables, and from little else: settings, locks, sequences, large
+// objects, notifications and other servers are all open to a volatile function.
+std::string VolatileFunction(pqxx::transaction_base* work, const std::set<std::string>& names) {
+  const pqxx::result rows = work->exec_params(
+      "SELECT p.oid::regprocedure::text FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = "
+      "p.pronamespace "
+      "WHERE p.provolatile = 'v' AND p.proname <> ALL(string_to_array($2, ',')) AND "
+      "(n.nspname || '.' || p.proname = ANY($1::text[]) OR "
+      "(p.proname = ANY($1::text[]) AND pg_catalog.pg_function_is_visible(p.oid))) ORDER BY 1 LIMIT 1",
+      TextArray(names), std::string(kHarmless));
+  return rows.empty() ? "" : rows[0][0].as<std::string>();
+}
+
+std::string CallsMoreThanReading(const std::string& function) {
+  return absl::StrCat("calls ", function,
+                      ", which is VOLATILE: PostgreSQL has to assume that it does more than read; if it only "
+                      "reads, declare it STABLE");
 }
 
 // Makes the stored tenants those of `tenants`; true where that changed anything.
@@ -101,14 +109,16 @@ std::optional<AppliedCatalog> ReadActive(pqxx::work* work) {
 
 }  // namespace
 
-PostgresCatalogStore::PostgresCatalogStore(Options options, base::PostgresSessions* state, base::PostgresSessions* source)
+PostgresCatalogStore::PostgresCatalogStore(Options options, base::PostgresSessions* state,
+                                           base::PostgresSessions* source)
     : options_(std::move(options)), state_(state), source_(source) {}
 
 void PostgresCatalogStore::BecomeControl(pqxx::work* work) const {
   work->exec("SET TRANSACTION READ ONLY");
-  work->exec("SET LOCAL TimeZone = 'UTC'");
-  work->exec(absl::StrCat("SET LOCAL search_path = ", options_.search_path));
   if (!options_.role.empty()) work->exec(absl::StrCat("SET LOCAL ROLE ", work->quote_name(options_.role)));
+  work->exec(SessionSetup(work->quote(options_.search_path), /*local=*/true));
+  // The plan of any arguments, not one that has folded these away.
+  work->exec("SET LOCAL plan_cache_mode = force_generic_plan");
   work->exec("SET LOCAL statement_timeout = '30s'");
 }
 
@@ -117,16 +127,21 @@ void PostgresCatalogStore::CheckEndpoint(pqxx::work* work, const ParsedCatalog& 
   const std::vector<std::string> names = absl::StrSplit(endpoint.name, '/');
   const std::string path = absl::StrCat("families.", names[0], ".endpoints.", names[1], ".sql");
   const auto refuse = [&](absl::string_view what) { findings->Add(parsed.At(path), path, what); };
-  if (const absl::string_view name = RefusedFunction(endpoint.sql); !name.empty()) {
-    return refuse(absl::StrCat("calls ", name, ", which does more than read; expected a statement that only reads"));
-  }
   try {
-    // Undone at the end, so that a finding in one endpoint does not hide those of the others.
+    // Undone at the end, so that a finding in one endpoint does not hide those of the others. A prepared statement is
+    // not undone with its transaction: one of an endpoint that was refused half-way would be met again.
+    work->exec("DEALLOCATE ALL");
     pqxx::subtransaction attempt(*work, "endpoint");
-    attempt.exec(PrepareText(endpoint));
-    const std::string execute = absl::StrCat("EXECUTE \"", endpoint.statement_id, "\" (", NullArguments(endpoint), ")");
+    for (const ParameterDecl& parameter : endpoint.parameters) {
+      if (parameter.identity) attempt.exec(absl::StrCat("SET LOCAL \"shadowline.", parameter.name, "\" = ''"));
+    }
+    // By itself first: it has to be a whole statement, not one that is completed by what is put around it.
+    std::string types = "text";
+    for (const ParameterDecl& parameter : endpoint.parameters) absl::StrAppend(&types, ", ", SqlType(parameter.type));
+    attempt.exec(absl::StrCat("PREPARE shadowline_alone (", types, ") AS ", endpoint.sql));
+    const std::string execute = absl::StrCat("EXECUTE shadowline_alone (", NullArguments(endpoint), ")");
     std::string plan;
-    for (const pqxx::row& row : attempt.exec(absl::StrCat("EXPLAIN (FORMAT TEXT) ", execute))) {
+    for (const pqxx::row& row : attempt.exec(absl::StrCat("EXPLAIN (VERBOSE, COSTS OFF) ", execute))) {
       absl::StrAppend(&plan, row[0].c_str(), "\n");
     }
     for (const absl::string_view node : {"ModifyTable", "Insert on ", "Update on ", "Delete on ", "Merge on "}) {
@@ -135,12 +150,19 @@ void PostgresCatalogStore::CheckEndpoint(pqxx::work* work, const ParsedCatalog& 
     if (absl::StrContains(plan, "LockRows")) {
       refuse("locks rows (FOR UPDATE or FOR SHARE); expected a statement that only reads");
     }
-    attempt.exec(absl::StrCat("DEALLOCATE \"", endpoint.statement_id, "\""));
+    // As written, and as planned: a view's functions are only in the plan, and a LIMIT's only in the statement.
+    std::set<std::string> called = CalledNames(endpoint.sql);
+    called.merge(CalledNames(plan));
+    if (const std::string function = VolatileFunction(&attempt, called); !function.empty()) {
+      return refuse(CallsMoreThanReading(function));
+    }
+
+    // In the form in which the control runs it.
+    attempt.exec(PrepareText(endpoint));
 
     // Its columns become the members of a JSON object: they need names, and different ones.
-    std::string types = "text";
-    for (const ParameterDecl& parameter : endpoint.parameters) absl::StrAppend(&types, ", ", SqlType(parameter.type));
-    attempt.exec(absl::StrCat("PREPARE shadowline_columns (", types, ") AS SELECT * FROM (", endpoint.sql, "\n) AS answer LIMIT 0"));
+    attempt.exec(absl::StrCat("PREPARE shadowline_columns (", types, ") AS SELECT * FROM (", endpoint.sql,
+                              "\n) AS answer LIMIT 0"));
     const pqxx::result columns =
         attempt.exec(absl::StrCat("EXECUTE shadowline_columns (", NullArguments(endpoint), ")"));
     std::set<std::string> seen;
@@ -150,11 +172,9 @@ void PostgresCatalogStore::CheckEndpoint(pqxx::work* work, const ParsedCatalog& 
       if (!seen.insert(name).second) refuse(absl::StrCat("two columns are named ", name, "; expected different names"));
     }
     if (columns.columns() == 0) refuse("returns no column; expected at least one");
-    attempt.exec("DEALLOCATE shadowline_columns");
     attempt.abort();
-  } catch (const pqxx::broken_connection&) {
-    throw;
   } catch (const pqxx::sql_error& error) {
+    if (!IsAboutTheStatement(error)) throw;
     refuse(Reason(error));
   }
 }
@@ -166,15 +186,21 @@ std::set<std::string> PostgresCatalogStore::ReadTenants(pqxx::work* work, const 
   if (declared.query().empty()) return tenants;
   const std::string path = "tenants.query";
   const auto refuse = [&](absl::string_view what) { findings->Add(parsed.At(path), path, what); };
-  if (const absl::string_view name = RefusedFunction(declared.query()); !name.empty()) {
-    refuse(absl::StrCat("calls ", name, ", which does more than read; expected a statement that only reads"));
-    return tenants;
-  }
   try {
     pqxx::subtransaction attempt(*work, "tenants");
-    const pqxx::result rows = attempt.exec(absl::StrCat("SELECT * FROM (", declared.query(), "\n) AS tenants LIMIT ", kMaxTenants + 1));
+    if (const std::string function = VolatileFunction(&attempt, CalledNames(declared.query())); !function.empty()) {
+      refuse(CallsMoreThanReading(function));
+      return tenants;
+    }
+    const pqxx::result rows =
+        attempt.exec(absl::StrCat("SELECT * FROM (", declared.query(), "\n) AS tenants LIMIT ", kMaxTenants + 1));
     if (rows.columns() != 1) {
       refuse(absl::StrCat("returns ", rows.columns(), " columns; expected one, of type text"));
+      return tenants;
+    }
+    constexpr pqxx::oid kTexts[] = {/*name*/ 19, /*text*/ 25, /*bpchar*/ 1042, /*varchar*/ 1043};
+    if (std::find(std::begin(kTexts), std::end(kTexts), rows.column_type(0)) == std::end(kTexts)) {
+      refuse("returns a column of another type than text; cast it, as in `id::text`");
       return tenants;
     }
     if (rows.size() > kMaxTenants) refuse(absl::StrCat("returns more than ", kMaxTenants, " tenants"));
@@ -187,9 +213,8 @@ std::set<std::string> PostgresCatalogStore::ReadTenants(pqxx::work* work, const 
       tenants.insert(tenant);
     }
     attempt.abort();
-  } catch (const pqxx::broken_connection&) {
-    throw;
   } catch (const pqxx::sql_error& error) {
+    if (!IsAboutTheStatement(error)) throw;
     refuse(Reason(error));
   }
   return tenants;
@@ -234,7 +259,8 @@ absl::StatusOr<ApplyResult> PostgresCatalogStore::Apply(absl::string_view yaml, 
     // Evidence of another revision never counts, so every target starts a new window. Cached values of an endpoint that
     // changed are out of reach already: its definition is part of their keys.
     work.exec_params(
-        "UPDATE shadowline.target SET window_no = window_no + 1, window_since = clock_timestamp(), catalog_revision = $1, "
+        "UPDATE shadowline.target SET window_no = window_no + 1, window_since = clock_timestamp(), catalog_revision = "
+        "$1, "
         "revision = $2, changed_at = clock_timestamp()",
         result.revision, flags);
     return absl::OkStatus();
