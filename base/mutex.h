@@ -1,5 +1,5 @@
-// Mutex is absl::Mutex that ThreadSanitizer understands: Debian's Abseil is not instrumented, so a correct program looks
-// like a race without these annotations.
+// Mutex is absl::Mutex, and under ThreadSanitizer a standard one of the same shape: Debian's Abseil is not instrumented, so there
+// a correct program looks like a race, above all in Await, where Abseil itself reads what the lock guards.
 #ifndef SHADOWLINE_BASE_MUTEX_H_
 #define SHADOWLINE_BASE_MUTEX_H_
 
@@ -7,13 +7,11 @@
 #include "absl/synchronization/mutex.h"
 
 #if defined(__SANITIZE_THREAD__)
-extern "C" void __tsan_acquire(void* address);
-extern "C" void __tsan_release(void* address);
-#define SHADOWLINE_TSAN_ACQUIRE(address) __tsan_acquire(address)
-#define SHADOWLINE_TSAN_RELEASE(address) __tsan_release(address)
-#else
-#define SHADOWLINE_TSAN_ACQUIRE(address) ((void)0)
-#define SHADOWLINE_TSAN_RELEASE(address) ((void)0)
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+
+#include "absl/time/time.h"
 #endif
 
 namespace shadowline::base {
@@ -24,30 +22,38 @@ class ABSL_LOCKABLE Mutex {
   Mutex(const Mutex&) = delete;
   Mutex& operator=(const Mutex&) = delete;
 
-  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {
-    mutex_.Lock();
-    SHADOWLINE_TSAN_ACQUIRE(this);
-  }
-  void Unlock() ABSL_UNLOCK_FUNCTION() {
-    SHADOWLINE_TSAN_RELEASE(this);
-    mutex_.Unlock();
-  }
+#if !defined(__SANITIZE_THREAD__)
+  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() { mutex_.Lock(); }
+  void Unlock() ABSL_UNLOCK_FUNCTION() { mutex_.Unlock(); }
   // Blocks until `condition` holds; the lock is released meanwhile.
-  void Await(const absl::Condition& condition) ABSL_EXCLUSIVE_LOCKS_REQUIRED(this) {
-    SHADOWLINE_TSAN_RELEASE(this);
-    mutex_.Await(condition);
-    SHADOWLINE_TSAN_ACQUIRE(this);
-  }
+  void Await(const absl::Condition& condition) ABSL_EXCLUSIVE_LOCKS_REQUIRED(this) { mutex_.Await(condition); }
   // The same for at most `timeout` of real time; returns whether the condition holds.
   bool AwaitWithTimeout(const absl::Condition& condition, absl::Duration timeout) ABSL_EXCLUSIVE_LOCKS_REQUIRED(this) {
-    SHADOWLINE_TSAN_RELEASE(this);
-    const bool held = mutex_.AwaitWithTimeout(condition, timeout);
-    SHADOWLINE_TSAN_ACQUIRE(this);
-    return held;
+    return mutex_.AwaitWithTimeout(condition, timeout);
   }
 
  private:
   absl::Mutex mutex_;
+#else
+  void Lock() { mutex_.lock(); }
+  void Unlock() {
+    changed_.notify_all();
+    mutex_.unlock();
+  }
+  void Await(const absl::Condition& condition) { AwaitWithTimeout(condition, absl::InfiniteDuration()); }
+  bool AwaitWithTimeout(const absl::Condition& condition, absl::Duration timeout) {
+    // A day stands for ever: no test waits longer, and the standard library overflows beyond.
+    const auto limit = absl::ToChronoNanoseconds(std::min(timeout, absl::Hours(24)));
+    std::unique_lock<std::mutex> lock(mutex_, std::adopt_lock);
+    const bool held = changed_.wait_for(lock, limit, [&] { return condition.Eval(); });
+    lock.release();
+    return held;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+#endif
 };
 
 class ABSL_SCOPED_LOCKABLE MutexLock {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/synchronization/mutex.h"
 #include "base/log.h"
 #include "server/options/options.h"
 #include "server/replica.h"
@@ -65,6 +66,8 @@ int Run(const Options& options) {
 }  // namespace shadowline::server
 
 int main(int argc, char** argv) {
+  // Debian builds Abseil with its deadlock detector on: it keeps a graph of all locks, which is for tests.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   using shadowline::server::CommandLine;
   const absl::StatusOr<CommandLine> line =
       shadowline::server::ReadCommandLine(std::vector<std::string>(argv + 1, argv + argc));

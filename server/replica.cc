@@ -234,6 +234,12 @@ absl::Status Replica::Parts::ApplyCatalogFile() {
 }
 
 void Replica::Parts::BuildVerification() {
+  std::string redaction_secret = options.verification.redaction_secret;
+  if (redaction_secret.empty()) {
+    redaction_secret = random.Id() + random.Id();
+    Log(Level::kWarning, "no_redaction_secret",
+        {{"effect", "redacted values of different replicas cannot be compared"}, {"remedy", "set verification.redaction_secret"}});
+  }
   control = std::make_unique<cache::PostgresControl>(
       ControlOptions("control", options.source.connections, options.source.queue), &clock, &metrics);
   verification_control = std::make_unique<cache::PostgresControl>(
@@ -255,7 +261,7 @@ void Replica::Parts::BuildVerification() {
                         .burst = static_cast<double>(options.verification.budget_per_second),
                         .samples_max = options.verification.queue,
                         .max_rounds = options.verification.max_rounds,
-                        .redaction_secret = options.verification.redaction_secret},
+                        .redaction_secret = std::move(redaction_secret)},
       Verifier::Deps{.store = store.get(),
                      .control = verification_control.get(),
                      .filler = filler.get(),

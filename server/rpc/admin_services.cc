@@ -2,12 +2,12 @@
 
 #include <grpcpp/server_context.h>
 
-#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "base/mutex.h"
+#include "server/rpc/deadline.h"
 #include "server/rpc/status.h"
 #include "shadowline/v1/cache.grpc.pb.h"
 #include "shadowline/v1/catalog.grpc.pb.h"
@@ -125,8 +125,7 @@ class CacheRpc final : public v1::CacheService::Service {
     admin_->Invalidate(request, context->peer(), [promise = Promise(outcome)](absl::StatusOr<uint64_t> fenced) {
       promise.outcome->Set(std::move(fenced));
     });
-    const absl::Duration left = absl::FromChrono(context->deadline() - std::chrono::system_clock::now());
-    const auto fenced = outcome->Await(std::min(left, timeout_));
+    const auto fenced = outcome->Await(TimeLeft(*context, timeout_));
     if (!fenced.has_value()) {
       return grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, "not every fence is known to stand; retry until OK");
     }

@@ -3,10 +3,10 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/async_unary_call.h>
 
-#include <algorithm>
 #include <optional>
 #include <utility>
 
+#include "server/rpc/deadline.h"
 #include "server/rpc/status.h"
 
 namespace shadowline::server {
@@ -85,7 +85,8 @@ class ReadService::Call final : public Lane::Event {
       Finish(absl::ResourceExhaustedError("this replica has too many reads in flight; retry with backoff"));
       return;
     }
-    calls_->reader()->Read(request_, &response_, Timeout(), [this](absl::Status status) { Finish(status); });
+    calls_->reader()->Read(request_, &response_, TimeLeft(*context_, calls_->owner()->options_.default_timeout),
+                            [this](absl::Status status) { Finish(status); });
   }
 
   void Finish(const absl::Status& status) {
@@ -95,13 +96,6 @@ class ReadService::Call final : public Lane::Event {
     } else {
       writer_->FinishWithError(ToGrpc(status), static_cast<Event*>(this));
     }
-  }
-
-  absl::Duration Timeout() const {
-    const gpr_timespec deadline = context_->raw_deadline();
-    if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return calls_->owner()->options_.default_timeout;
-    const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
-    return std::max(absl::Nanoseconds(gpr_timespec_to_micros(left) * 1000), absl::ZeroDuration());
   }
 
   LaneCalls* const calls_;

@@ -73,13 +73,13 @@ struct Library {
 
 const std::vector<Library>& Libraries() {
   static const auto* libraries = new std::vector<Library>{
-      {"gRPC", {"grpc/", "grpc++/", "grpcpp/"}, {"server/rpc/", "server/main", "console/cli/"}},
+      {"gRPC", {"grpc/", "grpc++/", "grpcpp/"}, {"server/rpc/", "server/replica", "console/cli/"}},
       {"hiredis", {"hiredis/"}, {"cache/redis/"}},
       {"HTTP", {"httplib.h"}, {"server/rpc/"}},
-      {"YAML", {"yaml-cpp/"}, {"cache/catalog/"}},
+      {"YAML", {"yaml-cpp/"}, {"cache/catalog/", "server/options/"}},
       {"spdlog", {"spdlog/"}, {"base/log"}},
       {"Prometheus", {"prometheus/"}, {"base/metrics"}},
-      {"CLI11", {"CLI/"}, {"console/cli/main"}},
+      {"CLI11", {"CLI/"}, {"console/cli/main", "server/options/"}},
   };
   return *libraries;
 }
