@@ -12,10 +12,6 @@
 namespace shadowline::console {
 namespace {
 
-std::string EndpointOf(const v1::Divergence& divergence) {
-  return absl::StrCat(divergence.family(), "/", divergence.endpoint());
-}
-
 // When the database was first seen to hold something else than the fill.
 std::optional<int64_t> FirstDifference(const v1::Proof& proof) {
   for (const v1::Observation& observation : proof.observations()) {
@@ -73,7 +69,7 @@ std::string GroupTable(const google::protobuf::RepeatedPtrField<v1::DivergenceGr
                {"NEWEST"},
                {"DIFFERS AT"}});
   for (const v1::DivergenceGroup& group : groups) {
-    table.AddRow({group.fingerprint(), absl::StrCat(group.family(), "/", group.endpoint()),
+    table.AddRow({group.fingerprint(), group.endpoint(),
                   Cell(CauseWords(group.cause()), Color::kRed), Count(group.divergences()), Count(group.tenants()),
                   Count(group.keys()), Count(group.reads_affected()), When(group.first_at_us(), style),
                   When(group.last_at_us(), style), group.example_id(), absl::StrJoin(group.patterns(), ", ")});
@@ -93,7 +89,7 @@ std::string DivergenceTable(const v1::ListDivergencesResponse& divergences, cons
                {"CONFIRMED"},
                {"GROUP"}});
   for (const v1::Divergence& divergence : divergences.divergences()) {
-    table.AddRow({divergence.id(), divergence.tenant(), EndpointOf(divergence),
+    table.AddRow({divergence.id(), divergence.tenant(), divergence.endpoint(),
                   Cell(CauseWords(divergence.cause()), Color::kRed), Count(divergence.differences_total()),
                   Count(divergence.reads_affected()),
                   divergence.after_cutover() ? Cell("cache", Color::kRed) : Cell("database"),
@@ -116,7 +112,7 @@ std::string DivergenceStory(const v1::Divergence& divergence, const Style& style
   };
 
   line(absl::StrCat(Paint(absl::StrCat("divergence ", Printable(divergence.id())), Color::kRed, style), "  ",
-                    Printable(EndpointOf(divergence)), "  tenant ", Printable(divergence.tenant()), "  confirmed ",
+                    Printable(divergence.endpoint()), "  tenant ", Printable(divergence.tenant()), "  confirmed ",
                     When(divergence.confirmed_at_us(), style)));
   line();
 
@@ -147,7 +143,7 @@ std::string DivergenceStory(const v1::Divergence& divergence, const Style& style
   line();
 
   // The tags are the heart of it: an invalidation between fill and proof would have replaced the value.
-  field("tags", proof.tags().empty() ? "none are known" : "as invalidated through the replica that found it");
+  field("tags", proof.tags().empty() ? "none are known" : "and when each was last invalidated");
   bool between = false;
   if (!proof.tags().empty()) {
     Table rows({{"TAG"}, {"LAST INVALIDATED"}, {"THAT IS"}});

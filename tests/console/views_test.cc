@@ -295,7 +295,7 @@ v1::Divergence MissedInvalidation() {
   divergence.set_id("17");
   divergence.set_tenant("acme");
   divergence.set_family("permissions");
-  divergence.set_endpoint("effective");
+  divergence.set_endpoint("permissions/effective");
   divergence.set_fingerprint("00f1e2d3c4b5a697");
   divergence.set_key("sl:acme:permissions/effective:v1.1:0123");
   divergence.set_fill("0af3");
@@ -344,7 +344,7 @@ wrong since 1 min ago at the latest
 served by   the database: no caller got the wrong answer
 reads       1,204 reads would have been answered with it
 
-tags        as invalidated through the replica that found it
+tags        and when each was last invalidated
   TAG         LAST INVALIDATED  THAT IS
   account:42  1 min ago         30 s before the fill
   project:7   never             -
@@ -385,7 +385,7 @@ TEST(DivergenceListsTest, HaveGroupsOrSingleOnes) {
   v1::DivergenceGroup* group = groups.add_groups();
   group->set_fingerprint("00f1e2d3c4b5a697");
   group->set_family("permissions");
-  group->set_endpoint("effective");
+  group->set_endpoint("permissions/effective");
   group->add_patterns("/roles/*: missing");
   group->set_cause("missed_invalidation");
   group->set_divergences(12);
