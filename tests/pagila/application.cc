@@ -270,7 +270,7 @@ class Pagila final : public Application {
 };
 
 // Fewer tenants than the demo has: its statements are slow on purpose.
-constexpr size_t kDemoTenants = 6;
+constexpr size_t kDemoTenants = 3;
 // Operations of each kind in 100,000, as in the trace; the rest are reads.
 constexpr uint64_t kUpdates = 4596;
 constexpr uint64_t kDeletes = 256;
