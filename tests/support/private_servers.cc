@@ -25,6 +25,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "tests/support/await.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 // libpqxx 6.4 loses the result of a statement under which the connection broke (2 KB; it asks for the connection's encoding
@@ -92,6 +93,18 @@ bool Connects(const std::string& socket_path) {
   const bool connected = connect(descriptor, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
   close(descriptor);
   return connected;
+}
+
+std::vector<pid_t> ChildrenOf(pid_t parent) {
+  std::ifstream in(absl::StrCat("/proc/", parent, "/task/", parent, "/children"));
+  return {std::istream_iterator<pid_t>(in), {}};
+}
+
+// False for one that has ended, also where nobody has asked for its exit status yet.
+bool Lives(pid_t process) {
+  const std::string stat = ReadFile(absl::StrCat("/proc/", process, "/stat"));  // "42 (postgres) S 1 ..."
+  const size_t state = stat.rfind(") ");
+  return state != std::string::npos && stat[state + 2] != 'Z';
 }
 
 }  // namespace
@@ -212,8 +225,16 @@ void PrivatePostgres::Start() {
 }
 
 void PrivatePostgres::Kill() {
+  // The postmaster first stands still, so that it starts no more processes. One that outlived it would hold the shared
+  // memory, and the data folder could not be opened again.
+  server_.Signal(SIGSTOP);
+  const std::vector<pid_t> processes = ChildrenOf(server_.pid());
   server_.Signal(SIGKILL);
+  for (const pid_t process : processes) kill(process, SIGKILL);
   server_.Wait();
+  if (!AwaitTrue(absl::Seconds(60), [&] { return std::none_of(processes.begin(), processes.end(), Lives); })) {
+    Die("a process of PostgreSQL outlived SIGKILL");
+  }
 }
 
 void PrivatePostgres::Freeze() { server_.Signal(SIGSTOP); }
