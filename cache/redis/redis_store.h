@@ -108,7 +108,8 @@ class RedisStore final : public Store, public base::Pollable {
   short Events() const override;        // NOLINT: poll(2)'s own type
   void OnReady(short events) override;  // NOLINT
   void Flush() override;
-  bool Busy() const override { return link_ == Link::kUp && !pending_.empty(); }
+  // Connecting counts: until it is done, every read goes to the database.
+  bool Busy() const override { return descriptor_ >= 0 && (link_ == Link::kConnecting || !pending_.empty()); }
 
  private:
   enum class Link { kIdle, kWaiting, kConnecting, kGreeting, kUp, kShut };

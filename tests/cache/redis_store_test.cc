@@ -1,6 +1,7 @@
 // RedisStore against a real Redis that is killed, frozen, locked and lied about.
 #include "cache/redis/redis_store.h"
 
+#include <poll.h>
 #include <sys/un.h>
 
 #include <algorithm>
@@ -18,6 +19,8 @@
 #include "base/executor.h"
 #include "gtest/gtest.h"
 #include "tests/cache/redis_world.h"
+#include "tests/sim/sim.h"
+#include "tests/support/private_servers.h"
 
 namespace shadowline::cache {
 namespace {
@@ -59,6 +62,26 @@ TEST(RedisStoreTest, RecoversFromAKilledRedisWithoutARestart) {
   }
   EXPECT_EQ(world.store()->stats().timeouts.load(), 0u);
   EXPECT_EQ(world.store()->stats().connections.load(), 4u);
+}
+
+// A loop that waits on more than sockets looks at a store only while it is busy: a lane without calls.
+TEST(RedisStoreTest, ItIsBusyUntilItIsConnected) {
+  const support::PrivateRedis redis;
+  sim::SimWorld world(1);
+  RedisStore::Options options;
+  options.address = RedisAddress::Parse(absl::StrCat("127.0.0.1:", redis.port())).value();
+  RedisStore store(options, world.executor(), world.clock(), world.random());
+  EXPECT_FALSE(store.Busy());
+  store.Flush();
+  while (!store.stats().up.load()) {
+    ASSERT_TRUE(store.Busy());
+    pollfd wait{store.Descriptor(), store.Events(), 0};
+    ASSERT_EQ(poll(&wait, 1, -1), 1);
+    store.OnReady(wait.revents);
+    store.Flush();
+  }
+  EXPECT_FALSE(store.Busy());
+  store.Shutdown();
 }
 
 TEST(RedisStoreTest, AFrozenRedisCostsOneDeadlineAndThenNothing) {
