@@ -1,0 +1,923 @@
+// The real `shadowlined` and `shadowline`, on a private PostgreSQL and Redis, as an operator and an application meet
+// them: wrong input, servers that die, hang and come back, replicas that are stopped. Every answer is judged by the
+// history of the writes, never by what Shadowline says of itself.
+#include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+#include <httplib.h>
+
+#include <algorithm>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <pqxx/pqxx>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/random.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "shadowline/v1/cache.grpc.pb.h"
+#include "shadowline/v1/catalog.grpc.pb.h"
+#include "shadowline/v1/divergence.grpc.pb.h"
+#include "shadowline/v1/flags.grpc.pb.h"
+#include "shadowline/v1/read.grpc.pb.h"
+#include "shadowline/v1/rollout.grpc.pb.h"
+#include "tests/cache/redis_client.h"
+#include "tests/support/await.h"
+#include "tests/support/history.h"
+#include "tests/support/load.h"
+#include "tests/support/private_servers.h"
+#include "tests/support/shadowlined.h"
+
+namespace shadowline {
+namespace {
+
+using support::AwaitTrue;
+using testing::AllOf;
+using testing::AnyOf;
+using testing::Each;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+// Far more than anything here takes.
+constexpr absl::Duration kLimit = absl::Seconds(30);
+constexpr absl::Duration kLease = absl::Seconds(2);
+constexpr absl::Duration kFreshness = absl::Seconds(2);
+constexpr int kItems = 20;
+
+// The same rows through three families: `stock` goes to the cache, `audited` too and is verified on every read, `plain`
+// stays with the database.
+constexpr char kCatalog[] = R"(version: 1
+tenants: {list: [acme, globex]}
+families:
+  stock:
+    endpoints:
+      item: &item
+        sql: SELECT 'item/' || tenant || '/' || id || '=' || version AS versions FROM item WHERE tenant = :tenant AND id = :id
+        parameters: {id: {type: integer}}
+        tags: ["item:{id}"]
+        freshness: 2s
+        ttl: 10m
+    policy: {ramp_ppm: [1000000], cache_sample_ppm: 0}
+  audited:
+    endpoints: {item: *item}
+    policy: {ramp_ppm: [1000000], cache_sample_ppm: 1000000}
+  plain:
+    endpoints: {item: *item}
+)";
+
+struct Outcome {
+  int status = 0;
+  std::string output;
+};
+
+// Runs one of the project's programs to its end.
+Outcome RunProgram(const std::string& name, std::vector<std::string> arguments,
+                   std::vector<std::string> environment = {}) {
+  const support::ScratchFolder folder("run");
+  arguments.insert(arguments.begin(), support::ProgramFolder() + "/" + name);
+  support::ChildProcess process(std::move(arguments), folder.path() + "/output", std::move(environment));
+  Outcome run;
+  run.status = process.Wait();
+  std::ifstream in(folder.path() + "/output");
+  run.output.assign(std::istreambuf_iterator<char>(in), {});
+  return run;
+}
+
+v1::ReadRequest Ask(const std::string& family, int64_t id, const std::string& tenant = "acme") {
+  v1::ReadRequest request;
+  request.set_tenant(tenant);
+  request.set_endpoint(family + "/item");
+  auto* parameter = request.add_parameters();
+  parameter->set_name("id");
+  parameter->mutable_value()->set_integer(id);
+  return request;
+}
+
+struct Answer {
+  grpc::Status status;
+  v1::ReadResponse response;
+
+  bool FromCache() const { return status.ok() && response.source() == v1::SOURCE_CACHE; }
+  bool FromDatabase() const { return status.ok() && response.source() == v1::SOURCE_DATABASE; }
+  // Of a row that exists.
+  int64_t Version() const {
+    const auto witnesses = support::ParseWitnesses(response.body());
+    return status.ok() && witnesses.has_value() ? witnesses->at(0).version : -1;
+  }
+};
+
+// gRPC's own second between two tries would only make the tests longer.
+std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 20);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 100);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+// One replica, and an application's connection to it.
+class Node {
+ public:
+  explicit Node(support::Shadowlined::Options options)
+      : server(std::move(options)),
+        channel(Connect(server.address())),
+        reads_(v1::ReadService::NewStub(channel)),
+        cache_(v1::CacheService::NewStub(channel)),
+        catalogs_(v1::CatalogService::NewStub(channel)),
+        rollouts_(v1::RolloutService::NewStub(channel)),
+        flags_(v1::FlagService::NewStub(channel)),
+        divergences_(v1::DivergenceService::NewStub(channel)) {}
+
+  Answer Read(const v1::ReadRequest& request, absl::Duration timeout = absl::Seconds(10)) {
+    Answer answer;
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+    answer.status = reads_->Read(&context, request, &answer.response);
+    return answer;
+  }
+
+  grpc::Status Invalidate(int64_t id, const std::string& tenant = "acme") {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(10)));
+    v1::InvalidateRequest request;
+    request.set_tenant(tenant);
+    request.add_tags(absl::StrCat("item:", id));
+    v1::InvalidateResponse response;
+    return cache_->Invalidate(&context, request, &response);
+  }
+
+  void Apply(const std::string& yaml) {
+    grpc::ClientContext context;
+    context.set_wait_for_ready(true);
+    v1::ApplyCatalogRequest request;
+    request.set_yaml(yaml);
+    v1::ApplyCatalogResponse response;
+    const grpc::Status status = catalogs_->ApplyCatalog(&context, request, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+  }
+
+  v1::GetCatalogResponse Catalog() {
+    grpc::ClientContext context;
+    v1::GetCatalogResponse response;
+    catalogs_->GetCatalog(&context, {}, &response);
+    return response;
+  }
+
+  // Of acme.
+  v1::Mode Mode(const std::string& family) {
+    grpc::ClientContext context;
+    v1::GetFlagRequest request;
+    request.set_tenant("acme");
+    request.set_family(family);
+    v1::Flag flag;
+    return flags_->GetFlag(&context, request, &flag).ok() ? flag.mode() : v1::MODE_UNSPECIFIED;
+  }
+
+  void StartRollout(const std::string& family) {
+    grpc::ClientContext context;
+    v1::StartRolloutRequest request;
+    request.set_family(family);
+    auto* cohort = request.add_cohorts();
+    cohort->set_name("all");
+    cohort->set_share_ppm(1'000'000);
+    v1::Rollout rollout;
+    const grpc::Status status = rollouts_->StartRollout(&context, request, &rollout);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    ASSERT_TRUE(AwaitTrue(kLimit, [&] { return Mode(family) == v1::MODE_SHADOW; }));
+  }
+
+  // To CACHE, past all evidence.
+  void Promote(const std::string& family) {
+    StartRollout(family);
+    ASSERT_TRUE(AwaitTrue(kLimit, [&] {
+      if (Mode(family) == v1::MODE_CACHE) return true;
+      grpc::ClientContext context;
+      v1::RolloutCommand command = Command(family);
+      v1::Rollout rollout;
+      rollouts_->PromoteRollout(&context, command, &rollout);  // ABORTED where the controller was first: once more.
+      return false;
+    }));
+  }
+
+  grpc::Status Rollback(const std::string& family) {
+    grpc::ClientContext context;
+    v1::Rollout rollout;
+    return rollouts_->RollbackRollout(&context, Command(family), &rollout);
+  }
+
+  v1::Ledger Ledger(const std::string& family) {
+    grpc::ClientContext context;
+    v1::GetReportRequest request;
+    request.set_family(family);
+    v1::Report report;
+    const grpc::Status status = divergences_->GetReport(&context, request, &report);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return report.ledger();
+  }
+
+  // The sum of a metric's series whose labels contain `label`.
+  double Metric(const std::string& name, const std::string& label = "") {
+    double sum = 0;
+    for (absl::string_view line : absl::StrSplit(server.Get("/metrics"), '\n')) {
+      if (!absl::StartsWith(line, name + "{") && !absl::StartsWith(line, name + " ")) continue;
+      double value = 0;
+      if (absl::StrContains(line, label) && absl::SimpleAtod(line.substr(line.rfind(' ') + 1), &value)) sum += value;
+    }
+    return sum;
+  }
+
+  grpc::Status Health(grpc::health::v1::HealthCheckResponse* response) {
+    grpc::ClientContext context;
+    return grpc::health::v1::Health::NewStub(channel)->Check(&context, {}, response);
+  }
+
+  support::Shadowlined server;
+  const std::shared_ptr<grpc::Channel> channel;
+
+ private:
+  static v1::RolloutCommand Command(const std::string& family) {
+    v1::RolloutCommand command;
+    command.set_rollout(family);
+    command.set_who("test");
+    command.set_reason("test");
+    return command;
+  }
+
+  const std::unique_ptr<v1::ReadService::Stub> reads_;
+  const std::unique_ptr<v1::CacheService::Stub> cache_;
+  const std::unique_ptr<v1::CatalogService::Stub> catalogs_;
+  const std::unique_ptr<v1::RolloutService::Stub> rollouts_;
+  const std::unique_ptr<v1::FlagService::Stub> flags_;
+  const std::unique_ptr<v1::DivergenceService::Stub> divergences_;
+};
+
+// HTTP status and body of a path, also where it is not 200.
+std::pair<int, std::string> Http(const support::Shadowlined& server, const std::string& path) {
+  httplib::Client client(("http://" + server.http_address()).c_str());
+  const auto answer = client.Get(path.c_str());
+  return answer ? std::make_pair(answer->status, answer->body) : std::make_pair(0, std::string());
+}
+
+// Each test has its own database, Redis and replicas; PostgreSQL itself is shared, and running whenever a test begins.
+class ReplicaTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { postgres_ = new support::PrivatePostgres(); }
+  static void TearDownTestSuite() { delete std::exchange(postgres_, nullptr); }
+
+  ReplicaTest() : database_(postgres_->CreateDatabase()) {
+    pqxx::connection connection(Source());
+    pqxx::work work(connection);
+    work.exec("CREATE TABLE item (tenant text, id bigint, version bigint NOT NULL, PRIMARY KEY (tenant, id))");
+    work.exec(absl::StrCat("INSERT INTO item SELECT tenant, id, 1 FROM unnest(ARRAY['acme', 'globex']) tenant, ",
+                           "generate_series(1, ", kItems, ") id"));
+    work.commit();
+  }
+
+  std::string Source() const { return postgres_->ConnectionString(database_); }
+
+  support::Shadowlined::Options OptionsOf(const std::string& name) const {
+    return {.name = name,
+            .source = Source(),
+            .redis = "unix:" + redis_.socket(),
+            .extra_config = "controller: {tick: 100ms}\nevidence: {flush: 100ms, lapse: 1s}\n",
+            .await_ready = false};
+  }
+
+  // A replica that is ready, with the catalog.
+  std::unique_ptr<Node> StartNode(const std::string& name = "a") {
+    auto node = std::make_unique<Node>(OptionsOf(name));
+    node->Apply(kCatalog);
+    node->server.AwaitReady();
+    return node;
+  }
+
+  // Until the replica answers every item of acme from the cache.
+  void AwaitCached(Node* node, const std::string& family) {
+    for (int id = 1; id <= kItems; ++id) {
+      ASSERT_TRUE(AwaitTrue(kLimit, [&] { return node->Read(Ask(family, id)).FromCache(); })) << node->server.Log();
+    }
+  }
+
+  // Leaves every item of acme in the cache, by a fill that no verification has looked at.
+  void FillOnce(Node* node, const std::string& family) {
+    for (int id = 1; id <= kItems; ++id) {
+      ASSERT_TRUE(AwaitTrue(
+          kLimit, [&] { return node->Read(Ask(family, id)).response.reason() == v1::READ_REASON_CACHE_MISS; }));
+    }
+  }
+
+  // Reads every item of acme while the database is locked; how many came from the cache, to be verified.
+  uint64_t ReadLocked(Node* node, const std::string& family) {
+    uint64_t sampled = 0;
+    for (int id = 1; id <= kItems; ++id) sampled += node->Read(Ask(family, id), absl::Milliseconds(500)).FromCache();
+    EXPECT_GT(sampled, 0u);
+    return sampled;
+  }
+
+  // Commits the next version of an item of acme, and returns it.
+  int64_t Write(int64_t id) {
+    pqxx::connection connection(Source());
+    pqxx::work work(connection);
+    const int64_t version = work.exec1(absl::StrCat("UPDATE item SET version = version + 1 WHERE tenant = 'acme' AND ",
+                                                    "id = ", id, " RETURNING version"))[0]
+                                .as<int64_t>();
+    const std::string scope = absl::StrCat("item/acme/", id);
+    history_.Committing(scope, version, clock_.Steady());
+    work.commit();
+    history_.Committed(scope, version, clock_.Steady());
+    return version;
+  }
+
+  static support::PrivatePostgres* postgres_;
+
+  const base::SystemClock clock_;
+  const std::string database_;
+  support::PrivateRedis redis_;
+  support::History history_;
+};
+
+support::PrivatePostgres* ReplicaTest::postgres_ = nullptr;
+
+// Reads all items of acme through some families, at a steady rate, and keeps what became of it.
+class Load {
+ public:
+  struct Seen {
+    std::string family;
+    absl::Duration sent;
+    absl::Duration received;
+    grpc::StatusCode code;
+    v1::Source source;
+    bool right;
+  };
+
+  Load(const std::vector<Node*>& nodes, std::vector<std::string> families, const support::History* history,
+       double rate = 300)
+      : families_(std::move(families)) {
+    for (const std::string& family : families_) {
+      for (int id = 1; id <= kItems; ++id) requests_.push_back(Ask(family, id));
+    }
+    support::OpenLoop::Options options{.rate = rate, .timeout = absl::Seconds(5)};
+    for (Node* node : nodes) options.channels.push_back(node->channel);
+    loop_ = std::make_unique<support::OpenLoop>(
+        std::move(options), &clock_,
+        [this] {
+          const size_t id = random_.Below(requests_.size());
+          return support::Question{id, &requests_[id]};
+        },
+        [this, history](const support::Reply& reply) { Judge(reply, *history); });
+  }
+
+  void Stop() { loop_->Stop(); }
+
+  std::vector<Seen> All() const {
+    base::MutexLock lock(&mutex_);
+    return seen_;
+  }
+  size_t Count(const std::function<bool(const Seen&)>& matches) const {
+    base::MutexLock lock(&mutex_);
+    return static_cast<size_t>(std::count_if(seen_.begin(), seen_.end(), matches));
+  }
+  // Waits for that many more replies of the kind.
+  [[nodiscard]] bool AwaitMore(size_t wanted, const std::function<bool(const Seen&)>& matches) const {
+    const absl::Duration since = clock_.Steady();
+    const auto fresh = [&](const Seen& seen) { return seen.sent >= since && matches(seen); };
+    return AwaitTrue(kLimit, [&] { return Count(fresh) >= wanted; });
+  }
+
+  // Of the answers, those that the database did not hold within the freshness bound, or that are somebody else's.
+  size_t Wrong() const {
+    return Count([](const Seen& seen) { return seen.code == grpc::StatusCode::OK && !seen.right; });
+  }
+  std::vector<grpc::StatusCode> Failures() const {
+    std::vector<grpc::StatusCode> failures;
+    for (const Seen& seen : All()) {
+      if (seen.code != grpc::StatusCode::OK) failures.push_back(seen.code);
+    }
+    return failures;
+  }
+
+ private:
+  void Judge(const support::Reply& reply, const support::History& history) {
+    const std::string& family = families_[reply.id / kItems];
+    const auto witnesses = support::ParseWitnesses(reply.response.body());
+    const bool right = witnesses.has_value() && witnesses->size() == 1 &&
+                       witnesses->at(0).scope == absl::StrCat("item/acme/", reply.id % kItems + 1) &&
+                       history.Judge(*witnesses, reply.sent, reply.received, kFreshness) == support::Judgement::kRight;
+    base::MutexLock lock(&mutex_);
+    seen_.push_back({family, reply.sent, reply.received, reply.status.error_code(), reply.response.source(), right});
+  }
+
+  const base::SystemClock clock_;
+  const std::vector<std::string> families_;
+  std::vector<v1::ReadRequest> requests_;
+  base::Random random_{1};
+  mutable base::Mutex mutex_;
+  std::vector<Seen> seen_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<support::OpenLoop> loop_;  // Last: its threads end first.
+};
+
+bool Answered(const Load::Seen& seen) { return seen.code == grpc::StatusCode::OK; }
+bool Hit(const Load::Seen& seen) { return Answered(seen) && seen.source == v1::SOURCE_CACHE; }
+std::function<bool(const Load::Seen&)> In(const std::string& family, bool (*matches)(const Load::Seen&)) {
+  return [=](const Load::Seen& seen) { return seen.family == family && matches(seen); };
+}
+bool Failed(const Load::Seen& seen) { return !Answered(seen); }
+
+uint64_t Verdicts(const v1::Ledger& ledger) {
+  return ledger.matched() + ledger.excused() + ledger.healed() + ledger.confirmed() + ledger.inconclusive() +
+         ledger.errored() + ledger.shed() + ledger.lost();
+}
+
+// Holds a table so that no statement can read it.
+class TableLock {
+ public:
+  explicit TableLock(const std::string& source) : connection_(source), work_(connection_) {
+    work_.exec("LOCK TABLE item IN ACCESS EXCLUSIVE MODE");
+  }
+  void Release() { work_.commit(); }
+
+  // Statements that wait for it.
+  static int64_t Waiting(const std::string& source) {
+    pqxx::connection connection(source);
+    pqxx::nontransaction work(connection);
+    return work.exec1("SELECT count(*) FROM pg_locks WHERE relation = 'item'::regclass AND NOT granted")[0]
+        .as<int64_t>();
+  }
+
+ private:
+  pqxx::connection connection_;
+  pqxx::work work_;
+};
+
+// ---- What an operator gets wrong ----
+
+class CommandLineTest : public testing::Test {
+ protected:
+  std::string Write(const std::string& name, const std::string& text) {
+    const std::string path = folder_.path() + "/" + name;
+    std::ofstream(path) << text;
+    return path;
+  }
+
+  const support::ScratchFolder folder_{"config"};
+};
+
+TEST_F(CommandLineTest, AWrongConfigurationIsRefusedWithEveryFindingAndItsPlace) {
+  const std::string config = Write("server.yaml",
+                                   "source:\n  url: host=/nonexistent\n  connections: many\n"
+                                   "flags:\n  lease: 2\nredsi:\n  address: localhost:6379\n");
+  const Outcome run = RunProgram("shadowlined", {"--config", config, "--evidence.flush", "never"});
+  EXPECT_EQ(run.status, 64);
+  EXPECT_THAT(run.output, AllOf(HasSubstr(config + ":3:16: source.connections: \"many\""),
+                                HasSubstr(config + ":5:10: flags.lease: \"2\""), HasSubstr(config + ":6:1: redsi"),
+                                HasSubstr("--evidence.flush: \"never\""), HasSubstr("expected")));
+  EXPECT_THAT(run.output, Not(HasSubstr("starting"))) << "something was started";
+}
+
+TEST_F(CommandLineTest, AnUnknownFlagIsRefused) {
+  const Outcome run = RunProgram("shadowlined", {"--source.url", "host=/nonexistent", "--lanse", "2"});
+  EXPECT_EQ(run.status, 64);
+  EXPECT_THAT(run.output, HasSubstr("--lanse"));
+}
+
+TEST_F(CommandLineTest, CheckStartsNothing) {
+  const std::string config = Write("server.yaml", "source: {url: host=/nonexistent}\n");
+  const Outcome right = RunProgram("shadowlined", {"--config", config, "--check"});
+  EXPECT_EQ(right.status, 0) << right.output;
+  EXPECT_EQ(right.output, "the configuration is right\n");
+  EXPECT_EQ(RunProgram("shadowlined", {"--config", config, "--check", "--flags.lease", "soon"}).status, 64);
+}
+
+TEST_F(CommandLineTest, HelpNamesTheOptions) {
+  const Outcome run = RunProgram("shadowlined", {"--help"});
+  EXPECT_EQ(run.status, 0);
+  EXPECT_THAT(run.output, AllOf(HasSubstr("--source.url"), HasSubstr("--flags.lease"), HasSubstr("--check")));
+}
+
+TEST_F(ReplicaTest, APortThatIsTakenEndsTheStartAndNamesIt) {
+  const auto node = StartNode();
+  const Outcome run = RunProgram("shadowlined", {"--source.url", Source(), "--redis.address", "unix:" + redis_.socket(),
+                                                 "--listen", node->server.address(), "--http_listen", "127.0.0.1:0"});
+  EXPECT_EQ(run.status, 1);
+  EXPECT_THAT(run.output, HasSubstr("listen: " + node->server.address() + " cannot be had"));
+}
+
+TEST_F(ReplicaTest, AWrongCatalogIsRefusedWithItsPlaceAndNothingIsApplied) {
+  const auto node = StartNode();
+  const std::string before = node->Catalog().DebugString();
+  const auto apply = [&](const std::string& sql, const std::string& extra = "") {
+    const support::ScratchFolder folder("catalog");
+    const std::string path = folder.path() + "/catalog.yaml";
+    // The first family is right, so that a catalog that is applied by halves shows.
+    std::ofstream(path) << kCatalog << "  broken:\n    endpoints:\n      item:\n        sql: " << sql
+                        << "\n        parameters: {id: {type: integer}}\n        tags: [\"item:{id}\"]\n"
+                        << extra;
+    return RunProgram("shadowline", {"apply", "-f", path}, {"SHADOWLINE_SERVER=" + node->server.address()});
+  };
+  const std::string good = "SELECT version FROM item WHERE tenant = :tenant AND id = :id";
+
+  const Outcome writes = apply("UPDATE item SET version = 0 WHERE tenant = :tenant AND id = :id RETURNING version");
+  EXPECT_EQ(writes.status, 65);
+  EXPECT_THAT(writes.output, AllOf(HasSubstr("21:14: families.broken.endpoints.item.sql"), HasSubstr("expected")));
+
+  const Outcome hidden =
+      apply("WITH gone AS (DELETE FROM item WHERE tenant = :tenant AND id = :id RETURNING version) SELECT * FROM gone");
+  EXPECT_EQ(hidden.status, 65);
+  EXPECT_THAT(hidden.output, HasSubstr("21:14: families.broken.endpoints.item.sql"));
+
+  const Outcome nobodys = apply("SELECT version FROM item WHERE id = :id");
+  EXPECT_EQ(nobodys.status, 65);
+  EXPECT_THAT(nobodys.output, AllOf(HasSubstr("21:14: families.broken.endpoints.item.sql"), HasSubstr(":tenant")));
+
+  const Outcome unknown = apply(good, "        freshnes: 2s\n");
+  EXPECT_EQ(unknown.status, 65);
+  EXPECT_THAT(unknown.output, AllOf(HasSubstr("24:9: families.broken.endpoints.item.freshnes"), HasSubstr("unknown")));
+
+  const Outcome no_table = apply("SELECT version FROM itme WHERE tenant = :tenant AND id = :id");
+  EXPECT_EQ(no_table.status, 65);
+  EXPECT_THAT(no_table.output, AllOf(HasSubstr("21:14: families.broken.endpoints.item.sql"), HasSubstr("itme")));
+
+  EXPECT_EQ(node->Catalog().DebugString(), before);
+  pqxx::connection connection(Source());
+  pqxx::nontransaction work(connection);
+  EXPECT_EQ(work.exec1(absl::StrCat("SELECT count(*) FROM item WHERE version = 1"))[0].as<int>(), 2 * kItems);
+}
+
+// ---- What an application gets wrong ----
+
+TEST_F(ReplicaTest, AReadThatTheCatalogDoesNotKnowIsNeverAQuery) {
+  const auto node = StartNode();
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] { return node->Read(Ask("plain", 1)).status.ok(); }));
+  const double statements = node->Metric("shadowline_control_statements_total");
+  ASSERT_GT(statements, 0);
+
+  const auto refused = [&](const v1::ReadRequest& request) { return node->Read(request).status; };
+  const grpc::Status tenant = refused(Ask("plain", 1, "initech"));
+  EXPECT_EQ(tenant.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_THAT(tenant.error_message(), HasSubstr("initech"));
+
+  const grpc::Status endpoint = refused(Ask("plian", 1));
+  EXPECT_EQ(endpoint.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_THAT(endpoint.error_message(), HasSubstr("plian/item"));
+
+  v1::ReadRequest extra = Ask("plain", 1);
+  extra.add_parameters()->set_name("colour");
+  const grpc::Status parameter = refused(extra);
+  EXPECT_EQ(parameter.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(parameter.error_message(), HasSubstr("colour"));
+
+  v1::ReadRequest missing = Ask("plain", 1);
+  missing.clear_parameters();
+  const grpc::Status absent = refused(missing);
+  EXPECT_EQ(absent.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(absent.error_message(), HasSubstr("id"));
+
+  v1::ReadRequest text = Ask("plain", 1);
+  text.mutable_parameters(0)->mutable_value()->set_text("1 OR 1 = 1");
+  const grpc::Status type = refused(text);
+  EXPECT_EQ(type.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(type.error_message(), AllOf(HasSubstr("id"), HasSubstr("integer")));
+
+  EXPECT_EQ(node->Metric("shadowline_control_statements_total"), statements);
+}
+
+// ---- Health and reflection ----
+
+TEST_F(ReplicaTest, AReadyReplicaIsServingAndListsItsServices) {
+  const auto node = StartNode();
+  grpc::health::v1::HealthCheckResponse health;
+  ASSERT_TRUE(node->Health(&health).ok());
+  EXPECT_EQ(health.status(), grpc::health::v1::HealthCheckResponse::SERVING);
+
+  // ServerReflectionRequest{list_services: ""}: Debian has no generated client for it.
+  grpc::GenericStub stub(node->channel);
+  grpc::CompletionQueue queue;
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kLimit));
+  const auto await = [&queue] {
+    void* tag = nullptr;
+    bool ok = false;
+    return queue.Next(&tag, &ok) && ok;
+  };
+  const auto call =
+      stub.PrepareCall(&context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
+  call->StartCall(nullptr);
+  ASSERT_TRUE(await());
+  const grpc::Slice bytes(std::string("\x3a\x00", 2));
+  call->Write(grpc::ByteBuffer(&bytes, 1), nullptr);
+  ASSERT_TRUE(await());
+  grpc::ByteBuffer reply;
+  call->Read(&reply, nullptr);
+  ASSERT_TRUE(await());
+  grpc::Slice slice;
+  ASSERT_TRUE(reply.DumpToSingleSlice(&slice).ok());
+  const std::string services(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  for (const char* service : {"shadowline.v1.ReadService", "shadowline.v1.CacheService", "shadowline.v1.CatalogService",
+                              "shadowline.v1.RolloutService", "shadowline.v1.FlagService",
+                              "shadowline.v1.DivergenceService", "grpc.health.v1.Health"}) {
+    EXPECT_THAT(services, HasSubstr(service));
+  }
+  context.TryCancel();
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  await();
+  queue.Shutdown();
+}
+
+// ---- PostgreSQL ----
+
+TEST_F(ReplicaTest, WithoutPostgresItWaitsAndSaysSoAndNeedsNoRestart) {
+  postgres_->Kill();
+  Node node(OptionsOf("a"));
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] { return Http(node.server, "/healthz").first == 200; }));
+  // The reason is PostgreSQL's own, once it was tried.
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] {
+    const auto [status, body] = Http(node.server, "/readyz");
+    return status == 503 && absl::StrContains(body, "database: PostgreSQL: ");
+  })) << Http(node.server, "/readyz").second;
+  grpc::health::v1::HealthCheckResponse health;
+  EXPECT_FALSE(node.Health(&health).ok() && health.status() == grpc::health::v1::HealthCheckResponse::SERVING);
+  EXPECT_TRUE(node.server.Running());
+
+  postgres_->Start();
+  node.Apply(kCatalog);
+  node.server.AwaitReady();
+  ASSERT_TRUE(node.Health(&health).ok());
+  EXPECT_EQ(health.status(), grpc::health::v1::HealthCheckResponse::SERVING);
+  EXPECT_EQ(node.Read(Ask("plain", 1)).Version(), 1);
+}
+
+TEST_F(ReplicaTest, WhileItWaitsForPostgresItCanBeStopped) {
+  support::Shadowlined::Options options = OptionsOf("a");
+  options.source = "host=/nonexistent dbname=app";
+  Node node(options);
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] { return absl::StrContains(node.server.Log(), "state_database_away"); }));
+  EXPECT_EQ(node.server.Terminate(), 0);
+}
+
+TEST_F(ReplicaTest, PostgresKilledUnderLoad) {
+  const auto node = StartNode();
+  node->Promote("stock");
+  AwaitCached(node.get(), "stock");
+  Load load({node.get()}, {"stock", "plain"}, &history_);
+  ASSERT_TRUE(load.AwaitMore(50, In("stock", Hit)));
+  ASSERT_TRUE(load.AwaitMore(50, In("plain", Answered)));
+
+  postgres_->Kill();
+  const absl::Duration killed = clock_.Steady();
+  EXPECT_TRUE(load.AwaitMore(20, In("plain", Failed)));
+  // The cache is trusted for as long as the flag lease holds, and no longer.
+  EXPECT_TRUE(load.AwaitMore(20, In("stock", Hit)));
+  EXPECT_TRUE(load.AwaitMore(50, In("stock", Failed)));
+  const absl::Duration restarted = clock_.Steady();
+  postgres_->Start();
+
+  EXPECT_TRUE(load.AwaitMore(50, In("plain", Answered)));
+  EXPECT_TRUE(load.AwaitMore(50, In("stock", Hit))) << "the flag lease was not renewed";
+  const absl::Duration recovered = clock_.Steady();
+  const int64_t version = Write(1);
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] { return node->Invalidate(1).ok(); }));
+  EXPECT_EQ(node->Read(Ask("stock", 1)).Version(), version);
+  EXPECT_TRUE(load.AwaitMore(50, Answered));
+  load.Stop();
+
+  EXPECT_TRUE(node->server.Running());
+  EXPECT_EQ(load.Wrong(), 0u);
+  EXPECT_THAT(load.Failures(), Each(AnyOf(grpc::StatusCode::UNAVAILABLE, grpc::StatusCode::DEADLINE_EXCEEDED)));
+  EXPECT_EQ(load.Count([&](const Load::Seen& seen) {
+    return Hit(seen) && seen.sent > killed + kLease && seen.received < restarted;
+  }),
+            0u)
+      << "served from the cache without a lease";
+  EXPECT_EQ(load.Count([&](const Load::Seen& seen) { return Failed(seen) && seen.sent > recovered; }), 0u);
+}
+
+// ---- Redis ----
+
+TEST_F(ReplicaTest, RedisKilledUnderLoadFailsNoRead) {
+  const auto node = StartNode();
+  node->Promote("stock");
+  AwaitCached(node.get(), "stock");
+  Load load({node.get()}, {"stock"}, &history_);
+  ASSERT_TRUE(load.AwaitMore(50, Hit));
+
+  redis_.Kill();
+  EXPECT_TRUE(
+      load.AwaitMore(50, [](const Load::Seen& seen) { return Answered(seen) && seen.source == v1::SOURCE_DATABASE; }));
+  // A write that cannot be made known is not acknowledged, and read all the same.
+  const int64_t version = Write(1);
+  EXPECT_EQ(node->Invalidate(1).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(node->Read(Ask("stock", 1)).Version(), version);
+
+  redis_.Start();
+  EXPECT_TRUE(AwaitTrue(kLimit, [&] { return node->Invalidate(1).ok(); }));
+  EXPECT_TRUE(load.AwaitMore(100, Hit));
+  load.Stop();
+  EXPECT_TRUE(node->server.Running());
+  EXPECT_EQ(load.Wrong(), 0u);
+  EXPECT_THAT(load.Failures(), IsEmpty());
+}
+
+TEST_F(ReplicaTest, RedisFrozenUnderLoadFailsNoRead) {
+  const auto node = StartNode();
+  node->Promote("stock");
+  AwaitCached(node.get(), "stock");
+  Load load({node.get()}, {"stock", "plain"}, &history_);
+  ASSERT_TRUE(load.AwaitMore(50, In("stock", Hit)));
+
+  redis_.Freeze();
+  EXPECT_TRUE(load.AwaitMore(
+      100, In("stock", [](const Load::Seen& seen) { return Answered(seen) && seen.source == v1::SOURCE_DATABASE; })));
+  EXPECT_TRUE(load.AwaitMore(50, In("plain", Answered)));
+  EXPECT_THAT(node->Invalidate(1).error_code(),
+              AnyOf(grpc::StatusCode::UNAVAILABLE, grpc::StatusCode::DEADLINE_EXCEEDED));
+  redis_.Thaw();
+
+  EXPECT_TRUE(load.AwaitMore(100, In("stock", Hit)));
+  const int64_t version = Write(1);
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] { return node->Invalidate(1).ok(); }));
+  EXPECT_EQ(node->Read(Ask("stock", 1)).Version(), version);
+  load.Stop();
+  EXPECT_EQ(load.Wrong(), 0u);
+  EXPECT_THAT(load.Failures(), IsEmpty());
+}
+
+TEST_F(ReplicaTest, GarbageInRedisIsACountedMiss) {
+  const auto node = StartNode();
+  node->Promote("stock");
+  AwaitCached(node.get(), "stock");
+  const double garbage = node->Metric("shadowline_candidate_reads_total", "garbage");
+
+  cache::RedisClient redis(redis_.socket());
+  std::vector<std::string> keys;
+  for (const cache::Reply& key : redis.Command({"KEYS", "sl:acme:stock/*"}).elements) keys.push_back(key.text);
+  ASSERT_EQ(keys.size(), static_cast<size_t>(kItems));
+  // Somebody else's value under this key, cut off, with one bit changed, of another type, or nothing like it.
+  const std::string other = redis.Command({"GET", keys[1]}).text;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    std::string value = redis.Command({"GET", keys[i]}).text;
+    redis.Command({"DEL", keys[i]});
+    switch (i % 5) {
+      case 0:
+        redis.Command({"SET", keys[i], other});
+        break;
+      case 1:
+        redis.Command({"SET", keys[i], value.substr(0, value.size() / 2)});
+        break;
+      case 2:
+        value[value.size() / 2] ^= 1;
+        redis.Command({"SET", keys[i], value});
+        break;
+      case 3:
+        redis.Command({"LPUSH", keys[i], value});
+        break;
+      case 4:
+        redis.Command({"SET", keys[i], "\x01garbage"});
+        break;
+    }
+  }
+  for (int id = 1; id <= kItems; ++id) {
+    const Answer answer = node->Read(Ask("stock", id));
+    ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+    EXPECT_EQ(answer.response.body(), absl::StrCat("{\"versions\":\"item/acme/", id, "=1\"}"));
+    EXPECT_EQ(answer.response.source(), v1::SOURCE_DATABASE);
+  }
+  EXPECT_EQ(node->Metric("shadowline_candidate_reads_total", "garbage"), garbage + kItems);
+  AwaitCached(node.get(), "stock");
+}
+
+// ---- Two replicas ----
+
+TEST_F(ReplicaTest, ARollbackThroughOneReplicaIsObeyedByTheOtherWithinTheLease) {
+  const auto one = StartNode("one");
+  const auto other = StartNode("other");
+  one->Promote("stock");
+  AwaitCached(one.get(), "stock");
+  AwaitCached(other.get(), "stock");
+  Load load({other.get()}, {"stock"}, &history_);
+  ASSERT_TRUE(load.AwaitMore(50, Hit));
+  ASSERT_TRUE(one->Rollback("stock").ok());
+  const absl::Duration acknowledged = clock_.Steady();
+  EXPECT_TRUE(AwaitTrue(kLimit, [&] {
+    return load.Count([&](const Load::Seen& seen) { return seen.sent > acknowledged + kLease; }) > 50;
+  }));
+  load.Stop();
+  EXPECT_THAT(load.Failures(), IsEmpty());
+  EXPECT_EQ(load.Count([&](const Load::Seen& seen) { return Hit(seen) && seen.sent > acknowledged + kLease; }), 0u);
+}
+
+TEST_F(ReplicaTest, AReplicaThatWasStoppedAcrossARollbackObeysItWhenItWakesUp) {
+  const auto one = StartNode("one");
+  const auto other = StartNode("other");
+  one->Promote("stock");
+  AwaitCached(one.get(), "stock");
+  AwaitCached(other.get(), "stock");
+
+  other->server.Freeze();
+  // These are in its sockets before it can know of the rollback, and are the first that it sees when it wakes up.
+  Load load({other.get()}, {"stock"}, &history_);
+  const absl::Duration frozen = clock_.Steady();
+  ASSERT_TRUE(one->Rollback("stock").ok());
+  const absl::Duration acknowledged = clock_.Steady();
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] { return clock_.Steady() > acknowledged + kLease; }));
+  EXPECT_EQ(load.Count([](const Load::Seen&) { return true; }), 0u) << "it was not stopped";
+  other->server.Thaw();
+  EXPECT_TRUE(load.AwaitMore(50, Answered));
+  load.Stop();
+  EXPECT_GT(load.Count([&](const Load::Seen& seen) { return seen.sent < acknowledged && seen.sent >= frozen; }), 0u);
+  EXPECT_EQ(load.Count(Hit), 0u);
+  EXPECT_EQ(load.Wrong(), 0u);
+}
+
+TEST_F(ReplicaTest, AnInvalidationThatIsAcknowledgedIsObeyedByBothReplicas) {
+  const auto one = StartNode("one");
+  const auto other = StartNode("other");
+  one->Promote("stock");
+  AwaitCached(one.get(), "stock");
+  AwaitCached(other.get(), "stock");
+  // Fills are under way on both all the time.
+  Load load({one.get(), other.get()}, {"stock"}, &history_, 1000);
+  for (int i = 0; i < 200; ++i) {
+    const int64_t id = i % 4 + 1;
+    const int64_t version = Write(id);
+    ASSERT_TRUE((i % 2 == 0 ? one : other)->Invalidate(id).ok());
+    for (Node* node : {one.get(), other.get()}) {
+      const Answer answer = node->Read(Ask("stock", id));
+      ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+      ASSERT_GE(answer.Version(), version) << "round " << i << ", " << answer.response.ShortDebugString();
+    }
+  }
+  load.Stop();
+  EXPECT_EQ(load.Wrong(), 0u);
+  EXPECT_THAT(load.Failures(), IsEmpty());
+  EXPECT_GT(load.Count(Hit), 0u);
+}
+
+// ---- The end of a replica ----
+
+TEST_F(ReplicaTest, DrainingAnswersWhatIsInFlightAndFlushesTheEvidence) {
+  const auto one = StartNode("one");
+  const auto other = StartNode("other");
+  one->Promote("audited");
+  FillOnce(one.get(), "audited");
+  TableLock lock(Source());
+  // Held by the database: in flight when the replica is told to stop. Verifications of the cached reads wait as well.
+  std::vector<Answer> answers(4);
+  std::vector<std::thread> callers;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    callers.emplace_back([&, i] { answers[i] = one->Read(Ask("plain", static_cast<int64_t>(i) + 1)); });
+  }
+  const uint64_t sampled = ReadLocked(one.get(), "audited");
+  EXPECT_TRUE(AwaitTrue(kLimit, [&] { return TableLock::Waiting(Source()) > static_cast<int64_t>(answers.size()); }));
+  support::Shadowlined& server = one->server;
+  int status = -1;
+  std::thread terminator([&] { status = server.Terminate(); });
+  EXPECT_TRUE(AwaitTrue(kLimit, [&] { return absl::StrContains(server.Log(), "draining"); }));
+  lock.Release();
+  for (std::thread& caller : callers) caller.join();
+  terminator.join();
+  EXPECT_EQ(status, 0) << server.Log();
+  for (const Answer& answer : answers) EXPECT_EQ(answer.Version(), 1) << answer.status.error_message();
+
+  const v1::Ledger ledger = other->Ledger("audited");
+  EXPECT_GE(ledger.sampled(), sampled);
+  EXPECT_EQ(ledger.sampled(), Verdicts(ledger)) << ledger.ShortDebugString();
+  EXPECT_EQ(ledger.pending(), 0u);
+  EXPECT_EQ(ledger.lost(), 0u);
+}
+
+TEST_F(ReplicaTest, WhatAKilledReplicaHadNotJudgedIsLostAndTheLedgerBalances) {
+  const auto one = StartNode("one");
+  const auto other = StartNode("other");
+  one->Promote("audited");
+  FillOnce(one.get(), "audited");
+  TableLock lock(Source());
+  const uint64_t sampled = ReadLocked(one.get(), "audited");
+  v1::Ledger ledger;
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] {
+    ledger = other->Ledger("audited");
+    return ledger.pending() >= sampled;
+  })) << ledger.ShortDebugString();
+  one->server.Kill();
+  EXPECT_TRUE(AwaitTrue(kLimit, [&] {
+    ledger = other->Ledger("audited");
+    return ledger.pending() == 0;
+  })) << ledger.ShortDebugString();
+  lock.Release();
+  EXPECT_GE(ledger.lost(), sampled);
+  EXPECT_EQ(ledger.sampled(), Verdicts(ledger)) << ledger.ShortDebugString();
+}
+
+}  // namespace
+}  // namespace shadowline
