@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
@@ -54,8 +55,8 @@ namespace {
 using base::Level;
 using base::Log;
 
-constexpr absl::Duration kMigrateRetryMin = absl::Milliseconds(100);
-constexpr absl::Duration kMigrateRetryMax = absl::Seconds(2);
+constexpr absl::Duration kRetryMin = absl::Milliseconds(100);
+constexpr absl::Duration kRetryMax = absl::Seconds(2);
 // gRPC's synchronous threads: admin calls, watches and health. Beyond it gRPC answers RESOURCE_EXHAUSTED.
 constexpr int kAdminThreadsMax = 64;
 constexpr absl::Duration kGaugesEvery = absl::Seconds(1);
@@ -102,7 +103,10 @@ struct Replica::Parts {
         state_pool({.name = "state", .threads = 2, .queue_limit = 256}),
         background(&clock, "background") {}
 
-  absl::Status AwaitSchema(const std::function<bool(absl::Duration)>& wait);
+  // Takes a step of the start again, with backoff, until it succeeds or can never succeed. `condition` says meanwhile why
+  // this replica is not ready.
+  absl::Status Await(const std::string& condition, absl::FunctionRef<absl::Status()> step,
+                     const std::function<bool(absl::Duration)>& wait);
   absl::Status ApplyCatalogFile();
   void BuildVerification();
   void BuildDecisions();
@@ -164,9 +168,9 @@ absl::Status Replica::Start(const std::function<bool(absl::Duration)>& wait) {
   Parts& p = *parts_;
   ASSIGN_OR_RETURN(p.http, HttpPort::Start(options_.http_listen.host, options_.http_listen.port, &p.metrics, &p.readiness));
   Log(Level::kInfo, "starting", {{"replica", p.replica_id}, {"name", options_.replica_name}, {"http_port", p.http->port()}});
-  RETURN_IF_ERROR(p.AwaitSchema(wait));
+  RETURN_IF_ERROR(p.Await("database", [&p] { return Migrate(&p.state); }, wait));
   p.readiness.SetMet("database");
-  RETURN_IF_ERROR(p.ApplyCatalogFile());
+  RETURN_IF_ERROR(p.Await("catalog", [&p] { return p.ApplyCatalogFile(); }, wait));
   p.BuildVerification();
   p.BuildDecisions();
   return p.Serve();
@@ -210,15 +214,18 @@ absl::Status Replica::Drain() {
   return status;
 }
 
-absl::Status Replica::Parts::AwaitSchema(const std::function<bool(absl::Duration)>& wait) {
-  absl::Duration backoff = kMigrateRetryMin;
+absl::Status Replica::Parts::Await(const std::string& condition, absl::FunctionRef<absl::Status()> step,
+                                   const std::function<bool(absl::Duration)>& wait) {
+  absl::Duration backoff = kRetryMin;
   while (true) {
-    const absl::Status migrated = Migrate(&state);
-    if (migrated.ok() || absl::IsFailedPrecondition(migrated)) return migrated;
-    readiness.SetUnmet("database", std::string(migrated.message()));
-    Log(Level::kWarning, "state_database_away", {{"error", migrated.message()}, {"retry_ms", absl::ToInt64Milliseconds(backoff)}});
-    if (!wait(backoff)) return absl::CancelledError("asked to stop while waiting for the state database");
-    backoff = std::min(backoff * 2, kMigrateRetryMax);
+    const absl::Status taken = step();
+    // A schema that is newer than this program, or a catalog that was refused, is as wrong the next time.
+    if (taken.ok() || absl::IsFailedPrecondition(taken) || absl::IsInvalidArgument(taken)) return taken;
+    readiness.SetUnmet(condition, std::string(taken.message()));
+    Log(Level::kWarning, "start_waits",
+        {{"for", condition}, {"error", taken.message()}, {"retry_ms", absl::ToInt64Milliseconds(backoff)}});
+    if (!wait(backoff)) return absl::CancelledError(absl::StrCat("asked to stop while waiting for the ", condition));
+    backoff = std::min(backoff * 2, kRetryMax);
   }
 }
 

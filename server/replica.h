@@ -22,8 +22,9 @@ class Replica {
   Replica& operator=(const Replica&) = delete;
   ~Replica();
 
-  // Opens the HTTP port, then waits for the state database (trying again with backoff; /readyz says why it is not ready),
-  // brings its schema up to date, and opens the gRPC port. `wait` sleeps for as long as it is told and returns false if
+  // Opens the HTTP port, then waits for the state database, brings its schema up to date, applies the catalog file, where
+  // there is one, once the source answers as well (each is tried again with backoff; /readyz says why it is not ready),
+  // and opens the gRPC port. `wait` sleeps for as long as it is told and returns false if
   // the program was asked to stop meanwhile.
   //
   // kUnavailable: a port cannot be had; kFailedPrecondition: the schema is newer than this program; kInvalidArgument: the

@@ -662,7 +662,7 @@ TEST_F(ReplicaTest, WhileItWaitsForPostgresItCanBeStopped) {
   support::Shadowlined::Options options = OptionsOf("a");
   options.source = "host=/nonexistent dbname=app";
   Node node(options);
-  ASSERT_TRUE(AwaitTrue(kLimit, [&] { return absl::StrContains(node.server.Log(), "state_database_away"); }));
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] { return absl::StrContains(node.server.Log(), "start_waits"); }));
   EXPECT_EQ(node.server.Terminate(), 0);
 }
 
@@ -701,6 +701,33 @@ TEST_F(ReplicaTest, PostgresKilledUnderLoad) {
             0u)
       << "served from the cache without a lease";
   EXPECT_EQ(load.Count([&](const Load::Seen& seen) { return Failed(seen) && seen.sent > recovered; }), 0u);
+}
+
+TEST_F(ReplicaTest, ACatalogFileWaitsForTheDatabaseThatItIsCheckedAgainst) {
+  const support::ScratchFolder folder("catalog");
+  std::ofstream(folder.path() + "/catalog.yaml") << kCatalog;
+  const std::string later = absl::StrCat(database_, "_later");
+  support::Shadowlined::Options options = OptionsOf("a");
+  options.source = postgres_->ConnectionString(later);
+  absl::StrAppend(&options.extra_config, "state: {url: \"", Source(), "\"}\ncatalog: ", folder.path(),
+                  "/catalog.yaml\n");
+  Node node(options);
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] {
+    const auto [status, body] = Http(node.server, "/readyz");
+    return !node.server.Running() || (status == 503 && absl::StrContains(body, later));
+  }));
+  ASSERT_TRUE(node.server.Running()) << node.server.Log();
+  {
+    pqxx::connection connection(Source());
+    pqxx::nontransaction work(connection);
+    work.exec(absl::StrCat("CREATE DATABASE ", later));
+  }
+  pqxx::connection connection(options.source);
+  pqxx::work work(connection);
+  work.exec("CREATE TABLE item AS SELECT 'acme'::text AS tenant, 1::bigint AS id, 1::bigint AS version");
+  work.commit();
+  node.server.AwaitReady();
+  EXPECT_EQ(node.Read(Ask("plain", 1)).Version(), 1);
 }
 
 // ---- Redis ----
