@@ -99,8 +99,7 @@ class CatalogStoreTest : public testing::Test {
 
 const char kGood[] = "SELECT name FROM account WHERE tenant = :tenant";
 
-// ---- What applying does
-// ----------------------------------------------------------------------------------------------------
+// ---- What applying does ----
 
 TEST_F(CatalogStoreTest, ACatalogIsStoredAsWritten) {
   EXPECT_EQ(store_.Active().status().code(), absl::StatusCode::kNotFound);
@@ -193,8 +192,7 @@ TEST_F(CatalogStoreTest, TwoEndpointsMayShareAStatement) {
   EXPECT_TRUE(result.ok()) << result.status();
 }
 
-// ---- Tenants
-// ---------------------------------------------------------------------------------------------------------------
+// ---- Tenants ----
 
 class TenantsTest : public CatalogStoreTest {
  protected:
@@ -238,8 +236,7 @@ TEST_F(TenantsTest, AQueryMustReturnOneColumnOfTexts) {
   EXPECT_EQ(Scalar(&source_, "SELECT count(*) FROM payment"), "0");
 }
 
-// ---- Statements that are refused, one by one
-// -------------------------------------------------------------------------------------
+// ---- Statements that are refused, one by one ----
 
 TEST_F(CatalogStoreTest, AFindingIsAtTheStatementsPlace) {
   EXPECT_THAT(Refusal("SELECT nothing FROM account WHERE tenant = :tenant"),
@@ -364,8 +361,7 @@ TEST_F(CatalogStoreTest, AnIdentityMayBeReadFromItsSetting) {
   EXPECT_TRUE(result.ok()) << result.status();
 }
 
-// ---- When a database is away
-// ----------------------------------------------------------------------------------------------------
+// ---- When a database is away ----
 
 TEST_F(CatalogStoreTest, ADatabaseThatIsAwayIsUnavailable) {
   base::PostgresSessions nowhere(absl::StrCat("host=127.0.0.1 dbname=x port=", support::FreePort()), 1);
@@ -377,8 +373,7 @@ TEST_F(CatalogStoreTest, ADatabaseThatIsAwayIsUnavailable) {
   EXPECT_EQ(store_.Active().status().code(), absl::StatusCode::kNotFound);
 }
 
-// ---- The document
-// ---------------------------------------------------------------------------------------------------------------
+// ---- The document ----
 
 // The example of docs/catalog.md is applied as it stands there, to the schema that stands beside it.
 TEST_F(CatalogStoreTest, TheExampleOfTheDocumentationIsAccepted) {

@@ -211,8 +211,7 @@ TEST(CatalogTest, TheTenantsQueryIsChecked) {
   EXPECT_THAT(RefusalOf("list: [acme, globex]", "refresh: 100ms"), HasSubstr("tenants.refresh"));
 }
 
-// ---- YAML that means harm
-// -------------------------------------------------------------------------------------------------
+// ---- YAML that means harm ----
 
 TEST(HostileYamlTest, IsRefusedInBoundedTime) {
   std::string aliases = "a: &a [x, x, x, x, x, x, x, x, x, x]\n";
@@ -286,8 +285,7 @@ TEST(HostileYamlTest, FindingsAreBounded) {
   EXPECT_THAT(refusal, HasSubstr(" more"));
 }
 
-// ---- Statements
-// ---------------------------------------------------------------------------------------------------------
+// ---- Statements ----
 
 std::string Scan(absl::string_view sql) {
   const auto scanned = ScanSql(sql, {"tenant", "a"});
@@ -356,8 +354,7 @@ TEST(CalledNamesTest, FindsWhatAParenthesisFollows) {
               ElementsAre("set_config"));
 }
 
-// ---- Policies, durations, changes
-// ---------------------------------------------------------------------------------------
+// ---- Policies, durations, changes ----
 
 TEST(ParseDurationTest, NeedsAUnit) {
   EXPECT_EQ(*ParseDuration("250ms"), absl::Milliseconds(250));
