@@ -20,11 +20,11 @@ constexpr std::array<const char*, 3> kRegions = {"amer", "apac", "emea"};
 constexpr std::array<const char*, 4> kTiers = {"standard", "silver", "gold", "platinum"};
 constexpr std::array<const char*, 4> kPermissionNames = {"edit", "share", "billing", "view"};
 // Price books, and projects, of a tenant.
-constexpr int kItems = 12;
-constexpr double kZipfExponent = 0.6;
+constexpr int kItems = 7;
+constexpr double kZipfExponent = 0.4;
 constexpr std::array<double, kFamilies> kFamilyShares = {0.485, 0.485, 0.03};
 // Cards in the deck of a tenant's most popular items; all others have one.
-constexpr std::array<size_t, 4> kPopularCards = {4, 3, 2, 2};
+constexpr std::array<size_t, 3> kPopularCards = {3, 2, 2};
 
 // The tree of workload.sql.
 int Project(int item) { return 100 * (item + 1); }
@@ -282,7 +282,8 @@ Writers::Writers(Options options, const base::Clock* clock, support::History* hi
       clock_(clock),
       history_(history),
       stub_(shadowline::v1::CacheService::NewStub(options_.channel)),
-      random_(options_.seed) {
+      random_(options_.seed),
+      rate_(options_.rate) {
   thread_ = base::StartThread(absl::StrCat("write-", kFamilyNames[options_.family]).substr(0, 15), [this] { Run(); });
 }
 
@@ -304,7 +305,7 @@ void Writers::Run() {
   std::set<std::pair<size_t, std::string>> forgotten;
   absl::Duration due = clock_->Steady();
   for (uint64_t nth = 0; !stopping_; ++nth) {
-    due += absl::Seconds(1) / options_.rate;
+    due += absl::Seconds(1) / rate_.load();
     const timespec wait = absl::ToTimespec(std::max(due - clock_->Steady(), absl::ZeroDuration()));
     clock_nanosleep(CLOCK_MONOTONIC, 0, &wait, nullptr);
     if (mend_ && !mended_) {

@@ -81,13 +81,15 @@ class Writers {
     Family family = kPricing;
     std::string database;  // libpq connection string
     std::shared_ptr<grpc::Channel> channel;
-    double rate = 1;  // Writes a second.
+    double rate = 1;  // Writes a second, to begin with.
     uint64_t seed = 1;
   };
 
   Writers(Options options, const base::Clock* clock, support::History* history);
   ~Writers() { Stop(); }
 
+  // Writes a second from now on.
+  void SetRate(double rate) { rate_ = rate; }
   // From now on nested changes invalidate what they change; what had been forgotten until now is invalidated first.
   void Mend();
   bool mended() const { return mended_; }
@@ -113,6 +115,7 @@ class Writers {
   std::unique_ptr<shadowline::v1::CacheService::Stub> stub_;
   base::Random random_;
   std::atomic<bool> stopping_{false};
+  std::atomic<double> rate_;
   std::atomic<bool> mend_{false};
   std::atomic<bool> mended_{false};
   std::atomic<uint64_t> writes_{0};

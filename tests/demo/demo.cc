@@ -24,10 +24,12 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "base/clock.h"
 #include "base/status.h"
 #include "shadowline/v1/divergence.grpc.pb.h"
@@ -52,7 +54,7 @@ struct Options {
   bool once = false;
   std::string json;
   double rate = 0;  // Reads a second; 0: what this machine can do in comfort.
-  absl::Duration measure = absl::Seconds(12);
+  absl::Duration measure = absl::Seconds(10);
   absl::Duration patience = absl::Minutes(4);
   uint64_t seed = 1;
 };
@@ -66,7 +68,10 @@ constexpr std::array<Actor, 2> kActors = {{{kPricing, "saas.price_book"}, {kPerm
 constexpr size_t kPilots = 2;                        // 5 % of the tenants
 constexpr size_t kEarly = 8;                         // With the pilots 25 %
 constexpr absl::Duration kDelta = absl::Seconds(2);  // `freshness` of the catalog.
-constexpr double kWritesPerRead = 1.0 / 90;
+// Writes of one family for each read of the whole load, and how much more is written while families move: a window in
+// which nothing was written proves nothing about invalidation.
+constexpr double kWritesPerRead = 1.0 / 250;
+constexpr double kBusy = 5;
 
 // What PostgreSQL says it did for one family.
 struct DatabaseUse {
@@ -143,6 +148,7 @@ class Demo {
   absl::Status StartServers();
   absl::Status ChooseRate();
   void StartLoad();
+  void SetWrites(double times);
   void StopLoad();
   absl::StatusOr<Stretch> Measure(const std::string& what);
   absl::Status MoveFamilies();
@@ -154,8 +160,8 @@ class Demo {
 
   // kCancelled once the person at the terminal has had enough.
   absl::Status Wait(absl::Duration duration);
-  // Runs the command line and shows it with its output.
-  absl::Status Shadowline(const std::vector<std::string>& arguments);
+  // Runs the command line and shows it with the first lines of its output.
+  absl::Status Shadowline(const std::vector<std::string>& arguments, size_t lines = SIZE_MAX);
   std::array<DatabaseUse, kFamilies> ReadDatabaseUse();
   absl::StatusOr<shadowline::v1::Rollout> GetRollout(Family family);
   absl::StatusOr<shadowline::v1::Report> GetReport(Family family);
@@ -217,9 +223,11 @@ absl::Status Demo::Play() {
   RETURN_IF_ERROR(Wait(absl::Seconds(2)));
   ASSIGN_OR_RETURN(before_, Measure("before"));
   screen_.Heading("2. Two families set out for the cache: 5 %, then 25 %, then all of 40 tenants");
+  SetWrites(kBusy);
   RETURN_IF_ERROR(MoveFamilies());
-  screen_.Heading("3. The same load again");
-  RETURN_IF_ERROR(Wait(absl::Seconds(3)));
+  SetWrites(1);
+  screen_.Heading("3. The same load as at first");
+  RETURN_IF_ERROR(Wait(absl::Seconds(6)));
   ASSIGN_OR_RETURN(after_, Measure("after"));
   StopLoad();
   return Drain();
@@ -256,8 +264,13 @@ absl::Status Demo::StartServers() {
   std::string url = postgres_->ConnectionString(database_);
   url.replace(url.find("user=postgres"), 13, "user=shadowline");
   for (const char* name : {"replica-1", "replica-2"}) {
-    replicas_.push_back(std::make_unique<support::Shadowlined>(support::Shadowlined::Options{
-        .name = name, .source = url, .redis = "unix:" + redis_->socket(), .await_ready = false}));
+    replicas_.push_back(std::make_unique<support::Shadowlined>(
+        support::Shadowlined::Options{.name = name,
+                                      .source = url,
+                                      .redis = "unix:" + redis_->socket(),
+                                      // In step with windows of seconds.
+                                      .extra_config = "controller:\n  tick: 500ms\nevidence:\n  flush: 500ms\n",
+                                      .await_ready = false}));
     channels_.push_back(grpc::CreateChannel(replicas_.back()->address(), grpc::InsecureChannelCredentials()));
   }
   for (const auto& channel : channels_) {
@@ -274,7 +287,7 @@ absl::Status Demo::StartServers() {
 }
 
 // An open loop does not wait for a slow machine, so the rate is chosen by what the machine can do: reads that keep the
-// database busy for a good third of its processors.
+// database busy for half of its processors.
 absl::Status Demo::ChooseRate() {
   screen_.Live({"         asking each question of a tenth of the tenants once, to see what a read costs here ..."});
   const auto stub = shadowline::v1::ReadService::NewStub(channels_[0]);
@@ -292,10 +305,11 @@ absl::Status Demo::ChooseRate() {
   }
   const absl::Duration cost = (clock_->Steady() - start) / reads;
   const double processors = static_cast<double>(sysconf(_SC_NPROCESSORS_ONLN));
-  rate_ = options_.rate > 0 ? options_.rate : std::clamp(0.4 * processors / absl::ToDoubleSeconds(cost), 120.0, 300.0);
+  rate_ = options_.rate > 0 ? options_.rate : std::clamp(0.5 * processors / absl::ToDoubleSeconds(cost), 140.0, 300.0);
   screen_.Say(
-      absl::StrFormat("a read takes the database %s ms: the load is %.0f reads and %.1f writes a second, of 40 tenants",
-                      Milliseconds(cost), rate_, 2 * rate_ * kWritesPerRead));
+      absl::StrFormat("a read takes the database %s ms: the load is %.0f reads and %.1f writes a second of 40 tenants "
+                      "(%.1f writes while families move)",
+                      Milliseconds(cost), rate_, 2 * rate_ * kWritesPerRead, 2 * kBusy * rate_ * kWritesPerRead));
   return absl::OkStatus();
 }
 
@@ -315,6 +329,10 @@ void Demo::StartLoad() {
   load_ = std::make_unique<support::OpenLoop>(
       support::OpenLoop::Options{.channels = channels_, .rate = rate_, .seed = options_.seed}, clock_,
       [this] { return questions_.Draw(); }, [this](const support::Reply& reply) { recorder_.Add(reply); });
+}
+
+void Demo::SetWrites(double times) {
+  for (const Family family : {kPricing, kPermissions}) writers_[family]->SetRate(times * rate_ * kWritesPerRead);
 }
 
 void Demo::StopLoad() {
@@ -369,7 +387,8 @@ absl::Status Demo::MoveFamilies() {
   };
   for (const Actor& actor : kActors) {
     RETURN_IF_ERROR(Shadowline({"rollout", "start", Name(actor.family), "--cohort", "pilot=" + names(0, kPilots),
-                                "--cohort", "early=" + names(kPilots, kEarly), "--cohort", "rest"}));
+                                "--cohort", "early=" + names(kPilots, kEarly), "--cohort", "rest"},
+                               1));
   }
   const absl::Duration end = clock_->Steady() + options_.patience;
   while (clock_->Steady() < end) {
@@ -506,7 +525,7 @@ absl::Status Demo::ShowDivergence() {
   writers.Mend();
   while (!writers.mended()) RETURN_IF_ERROR(Wait(absl::Milliseconds(50)));
   screen_.Say("The writers are mended: a change on a folder invalidates every project below it", Tone::kGood);
-  return Shadowline({"rollout", "resume", Name(kPermissions), "--reason", "the writers are mended"});
+  return Shadowline({"rollout", "resume", Name(kPermissions), "--reason", "the writers are mended"}, 1);
 }
 
 // Lets every sampled read come to its verdict, then reads the balance.
@@ -663,7 +682,7 @@ absl::Status Demo::Wait(absl::Duration duration) {
   return absl::CancelledError("interrupted");
 }
 
-absl::Status Demo::Shadowline(const std::vector<std::string>& arguments) {
+absl::Status Demo::Shadowline(const std::vector<std::string>& arguments, size_t lines) {
   const std::string output = scratch_.path() + "/cli";
   std::ofstream(output, std::ios::trunc).close();
   std::vector<std::string> command = {support::ProgramFolder() + "/shadowline", "--server", replicas_[0]->address()};
@@ -676,7 +695,9 @@ absl::Status Demo::Shadowline(const std::vector<std::string>& arguments) {
   }
   screen_.Say(absl::StrCat("$ ", shown), Tone::kStrong);
   const std::string text = ReadFile(output);
-  screen_.Quote(text);
+  std::vector<absl::string_view> shown_lines = absl::StrSplit(absl::StripTrailingAsciiWhitespace(text), '\n');
+  shown_lines.resize(std::min(lines, shown_lines.size()));
+  screen_.Quote(absl::StrJoin(shown_lines, "\n"));
   if (status != 0) return absl::InternalError(absl::StrCat("`", shown, "` ended with ", status, ": ", text));
   return absl::OkStatus();
 }
@@ -708,8 +729,8 @@ It stays up for exploring until Ctrl-C. Nothing of the machine's own is touched.
 
   --once            end after the story; exit status 0 only if all of it happened
   --json FILE       write the figures to FILE
-  --rate N          reads a second, 1 to 10000 (default: by what a read costs on this machine, 120 to 300)
-  --measure SECONDS how long latencies are measured before and after, 1 to 600 (default: 12)
+  --rate N          reads a second, 1 to 10000 (default: by what a read costs on this machine, 140 to 300)
+  --measure SECONDS how long latencies are measured before and after, 1 to 600 (default: 10)
   --patience SECONDS how long the rollouts may take (default: 240)
   --seed N          of the load's random draws (default: 1)
 )";

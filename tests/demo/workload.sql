@@ -72,7 +72,7 @@ INSERT INTO saas.price
 SELECT p.account_id, b.region, b.tier, p.product_id, DATE '2023-01-01' + change * 120,
        round(p.unit_cost * (1.3 + saas.draw(60, p.account_id, p.product_id, change) / 100.0)
              * CASE b.tier WHEN 'standard' THEN 1 WHEN 'silver' THEN 0.95 WHEN 'gold' THEN 0.9 ELSE 0.85 END, 2)
-FROM saas.price_book AS b JOIN saas.product AS p USING (account_id), generate_series(0, 5) AS change
+FROM saas.price_book AS b JOIN saas.product AS p USING (account_id), generate_series(0, 4) AS change
 ORDER BY p.account_id, b.region, b.tier, p.product_id, change;
 ALTER TABLE saas.price ADD PRIMARY KEY (account_id, region, tier, product_id, valid_from);
 
@@ -195,7 +195,7 @@ INSERT INTO saas.access_grant
 SELECT account_id, node_id, 't', 1 + saas.draw(20, account_id, node_id, 20 + n),
        (ARRAY['viewer', 'commenter', 'editor', 'editor', 'manager'])[1 + saas.draw(5, account_id, node_id, 30 + n)]
 FROM saas.node, generate_series(1, 2) AS n
-WHERE kind <> 'section' OR node_id % 4 = 0
+WHERE kind <> 'section' OR node_id % 6 = 0
 ON CONFLICT DO NOTHING;
 
 -- -------------------------------------------------------------------------------------------------------- dashboard
