@@ -36,9 +36,8 @@ void TaskQueue::AddAfter(absl::Duration delay, Task task) {
 }
 
 size_t TaskQueue::RunDue() {
-  const bool timer_due =
-      next_timer_ns_.load(std::memory_order_acquire) != INT64_MAX &&
-      next_timer_ns_.load(std::memory_order_acquire) <= absl::ToInt64Nanoseconds(clock_->Steady());
+  const bool timer_due = next_timer_ns_.load(std::memory_order_acquire) != INT64_MAX &&
+                         next_timer_ns_.load(std::memory_order_acquire) <= absl::ToInt64Nanoseconds(clock_->Steady());
   if (!timer_due && !has_ready_.load(std::memory_order_acquire)) return 0;
   std::vector<Task> due;
   {

@@ -1,5 +1,5 @@
-// CatalogLoader brings the active catalog into this replica whenever something has changed, and tries again while the state
-// database is away.
+// CatalogLoader brings the active catalog into this replica whenever something has changed, and tries again while the
+// state database is away.
 //
 // Ownership: borrows everything; the executors must have stopped when it is destroyed.
 // Threads:   Load from any thread. `observer` is called on the pool.

@@ -1,7 +1,7 @@
 // shadowlined: one replica of Shadowline. `shadowlined --help` lists its options.
 //
-// SIGTERM and SIGINT drain it, SIGHUP applies the catalog file again. Exit status: 0 drained; 1 it could not start, or evidence
-// was lost in the drain; 64 the options were refused.
+// SIGTERM and SIGINT drain it, SIGHUP applies the catalog file again. Exit status: 0 drained; 1 it could not start, or
+// evidence was lost in the drain; 64 the options were refused.
 #include <signal.h>
 
 #include <cstdio>

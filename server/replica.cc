@@ -94,17 +94,16 @@ struct Replica::Parts {
         state(o.state.url, o.state.connections),
         source(o.source.url, 1),
         board(&clock, o.flags.lease),
-        catalog_store({.changed_channel = flags::kChangedChannel,
-                       .search_path = o.source.search_path,
-                       .role = o.source.role},
-                      &state, &source),
+        catalog_store(
+            {.changed_channel = flags::kChangedChannel, .search_path = o.source.search_path, .role = o.source.role},
+            &state, &source),
         evidence(&state, replica_id, o.replica_name),
         ledger(&clock),
         state_pool({.name = "state", .threads = 2, .queue_limit = 256}),
         background(&clock, "background") {}
 
-  // Takes a step of the start again, with backoff, until it succeeds or can never succeed. `condition` says meanwhile why
-  // this replica is not ready.
+  // Takes a step of the start again, with backoff, until it succeeds or can never succeed. `condition` says meanwhile
+  // why this replica is not ready.
   absl::Status Await(const std::string& condition, absl::FunctionRef<absl::Status()> step,
                      const std::function<bool(absl::Duration)>& wait);
   absl::Status ApplyCatalogFile();
@@ -166,11 +165,15 @@ Replica::~Replica() = default;
 
 absl::Status Replica::Start(const std::function<bool(absl::Duration)>& wait) {
   Parts& p = *parts_;
-  ASSIGN_OR_RETURN(p.http, HttpPort::Start(options_.http_listen.host, options_.http_listen.port, &p.metrics, &p.readiness));
-  Log(Level::kInfo, "starting", {{"replica", p.replica_id}, {"name", options_.replica_name}, {"http_port", p.http->port()}});
-  RETURN_IF_ERROR(p.Await("database", [&p] { return Migrate(&p.state); }, wait));
+  ASSIGN_OR_RETURN(p.http,
+                   HttpPort::Start(options_.http_listen.host, options_.http_listen.port, &p.metrics, &p.readiness));
+  Log(Level::kInfo, "starting",
+      {{"replica", p.replica_id}, {"name", options_.replica_name}, {"http_port", p.http->port()}});
+  RETURN_IF_ERROR(p.Await(
+      "database", [&p] { return Migrate(&p.state); }, wait));
   p.readiness.SetMet("database");
-  RETURN_IF_ERROR(p.Await("catalog", [&p] { return p.ApplyCatalogFile(); }, wait));
+  RETURN_IF_ERROR(p.Await(
+      "catalog", [&p] { return p.ApplyCatalogFile(); }, wait));
   p.BuildVerification();
   p.BuildDecisions();
   return p.Serve();
@@ -236,7 +239,8 @@ absl::Status Replica::Parts::ApplyCatalogFile() {
   const std::string yaml(std::istreambuf_iterator<char>(in), {});
   const auto applied = catalog_store.Apply(yaml, /*dry_run=*/false, options.replica_name, /*expected_revision=*/0);
   if (!applied.ok()) return base::Annotate(applied.status(), options.catalog);
-  Log(Level::kInfo, "catalog_applied", {{"file", options.catalog}, {"revision", applied->revision}, {"changed", applied->changed}});
+  Log(Level::kInfo, "catalog_applied",
+      {{"file", options.catalog}, {"revision", applied->revision}, {"changed", applied->changed}});
   return absl::OkStatus();
 }
 
@@ -245,7 +249,8 @@ void Replica::Parts::BuildVerification() {
   if (redaction_secret.empty()) {
     redaction_secret = random.Id() + random.Id();
     Log(Level::kWarning, "no_redaction_secret",
-        {{"effect", "redacted values of different replicas cannot be compared"}, {"remedy", "set verification.redaction_secret"}});
+        {{"effect", "redacted values of different replicas cannot be compared"},
+         {"remedy", "set verification.redaction_secret"}});
   }
   control = std::make_unique<cache::PostgresControl>(
       ControlOptions("control", options.source.connections, options.source.queue), &clock, &metrics);
@@ -255,14 +260,16 @@ void Replica::Parts::BuildVerification() {
   filler = std::make_unique<cache::Filler>(cache::Filler::Options(), store.get(), verification_control.get(), &flight,
                                            &background, &clock, &random);
   invalidator = std::make_unique<cache::Invalidator>(cache::Invalidator::Options(), store.get(), &clock, &random);
-  flusher = std::make_unique<diff::Flusher>(
-      &ledger, &evidence, &background, diff::Flusher::On(&state_pool),
-      diff::Flusher::Options{.interval = options.evidence.flush, .revisions = [this] {
-                               diff::Flusher::Revisions now;
-                               if (const auto catalog = catalogs.Current()) now.catalog = catalog->revision();
-                               if (const auto flags = board.Current()) now.flags = flags->revision();
-                               return now;
-                             }});
+  flusher =
+      std::make_unique<diff::Flusher>(&ledger, &evidence, &background, diff::Flusher::On(&state_pool),
+                                      diff::Flusher::Options{.interval = options.evidence.flush, .revisions = [this] {
+                                                               diff::Flusher::Revisions now;
+                                                               if (const auto catalog = catalogs.Current())
+                                                                 now.catalog = catalog->revision();
+                                                               if (const auto flags = board.Current())
+                                                                 now.flags = flags->revision();
+                                                               return now;
+                                                             }});
   verifier = std::make_unique<Verifier>(
       Verifier::Options{.queries_per_second = static_cast<double>(options.verification.budget_per_second),
                         .burst = static_cast<double>(options.verification.budget_per_second),
@@ -304,13 +311,14 @@ void Replica::Parts::BuildDecisions() {
                        [this] { return evidence.SweepLost(options.evidence.lapse).status(); }},
                       {"refresh_tenants", kRefreshTenantsEvery, [this] { return catalog_store.RefreshTenants(); }}}});
   }
-  loader = std::make_unique<CatalogLoader>(&catalog_store, &catalogs, &state_pool, &background, [this](absl::Status status) {
-    if (status.ok()) {
-      readiness.SetMet("catalog");
-    } else if (catalogs.Current() == nullptr) {
-      readiness.SetUnmet("catalog", std::string(status.message()));
-    }
-  });
+  loader =
+      std::make_unique<CatalogLoader>(&catalog_store, &catalogs, &state_pool, &background, [this](absl::Status status) {
+        if (status.ok()) {
+          readiness.SetMet("catalog");
+        } else if (catalogs.Current() == nullptr) {
+          readiness.SetUnmet("catalog", std::string(status.message()));
+        }
+      });
   poller = std::make_unique<flags::Poller>(
       flags::Poller::Options{.connection_string = options.state.url, .interval = options.flags.poll},
       flags::Poller::Deps{.clock = &clock, .board = &board, .on_change = [this](uint64_t) {
@@ -320,19 +328,20 @@ void Replica::Parts::BuildDecisions() {
 }
 
 absl::Status Replica::Parts::Serve() {
-  admin = std::make_unique<Admin>(Admin::Deps{
-      .catalogs = &catalog_store,
-      .rollouts = commands.get(),
-      .evidence = &evidence,
-      .board = &board,
-      .clock = &clock,
-      .catalog = [this] { return catalogs.Current(); },
-      .invalidate =
-          [this](std::string tenant, std::vector<std::string> tags, Admin::Invalidated done) {
-            background.Post([this, tenant = std::move(tenant), tags = std::move(tags), done = std::move(done)]() mutable {
-              invalidator->Invalidate(tenant, std::move(tags), std::move(done));
-            });
-          }});
+  admin = std::make_unique<Admin>(
+      Admin::Deps{.catalogs = &catalog_store,
+                  .rollouts = commands.get(),
+                  .evidence = &evidence,
+                  .board = &board,
+                  .clock = &clock,
+                  .catalog = [this] { return catalogs.Current(); },
+                  .invalidate =
+                      [this](std::string tenant, std::vector<std::string> tags, Admin::Invalidated done) {
+                        background.Post([this, tenant = std::move(tenant), tags = std::move(tags),
+                                         done = std::move(done)]() mutable {
+                          invalidator->Invalidate(tenant, std::move(tags), std::move(done));
+                        });
+                      }});
   admin_services = std::make_unique<AdminServices>(AdminServices::Options(), admin.get());
   read_service = std::make_unique<ReadService>(ReadService::Options(), &metrics);
 
@@ -360,19 +369,19 @@ absl::Status Replica::Parts::Serve() {
   }
   for (const auto& parts : lanes) {
     parts->store = std::make_unique<cache::RedisStore>(RedisOptions(), parts->lane.get(), &clock, &parts->random);
-    parts->filler = std::make_unique<cache::Filler>(cache::Filler::Options(), parts->store.get(), control.get(), &flight,
-                                                    parts->lane.get(), &clock, &parts->random);
-    parts->reader = std::make_unique<CachedReader>(CachedReader::Options(),
-                                                   CachedReader::Deps{.board = &board,
-                                                                      .catalog = &catalogs,
-                                                                      .store = parts->store.get(),
-                                                                      .control = control.get(),
-                                                                      .filler = parts->filler.get(),
-                                                                      .verifier = verifier.get(),
-                                                                      .executor = parts->lane.get(),
-                                                                      .clock = &clock,
-                                                                      .random = &parts->random,
-                                                                      .metrics = &metrics});
+    parts->filler = std::make_unique<cache::Filler>(cache::Filler::Options(), parts->store.get(), control.get(),
+                                                    &flight, parts->lane.get(), &clock, &parts->random);
+    parts->reader =
+        std::make_unique<CachedReader>(CachedReader::Options(), CachedReader::Deps{.board = &board,
+                                                                                   .catalog = &catalogs,
+                                                                                   .store = parts->store.get(),
+                                                                                   .control = control.get(),
+                                                                                   .filler = parts->filler.get(),
+                                                                                   .verifier = verifier.get(),
+                                                                                   .executor = parts->lane.get(),
+                                                                                   .clock = &clock,
+                                                                                   .random = &parts->random,
+                                                                                   .metrics = &metrics});
     parts->lane->Attach(parts->store.get());
     read_service->Serve(parts->lane.get(), parts->reader.get());
     parts->lane->Start();
@@ -389,7 +398,8 @@ void Replica::Parts::UpdateGauges() {
   bool up = store->stats().up;
   for (const auto& parts : lanes) up = up && parts->store->stats().up;
   metrics.AddGauge("shadowline_redis_up", "1 while every Redis connection of this replica is up.")->Set(up ? 1 : 0);
-  metrics.AddGauge("shadowline_flags_leased", "1 while this replica may serve from the cache.")->Set(board.Leased() ? 1 : 0);
+  metrics.AddGauge("shadowline_flags_leased", "1 while this replica may serve from the cache.")
+      ->Set(board.Leased() ? 1 : 0);
   const auto flushes = flusher->stats();
   metrics.AddGauge("shadowline_divergences_waiting", "Confirmed divergences that are not stored yet.")
       ->Set(static_cast<double>(flushes.divergences_waiting));

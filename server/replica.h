@@ -22,20 +22,20 @@ class Replica {
   Replica& operator=(const Replica&) = delete;
   ~Replica();
 
-  // Opens the HTTP port, then waits for the state database, brings its schema up to date, applies the catalog file, where
-  // there is one, once the source answers as well (each is tried again with backoff; /readyz says why it is not ready),
-  // and opens the gRPC port. `wait` sleeps for as long as it is told and returns false if
-  // the program was asked to stop meanwhile.
+  // Opens the HTTP port, then waits for the state database, brings its schema up to date, applies the catalog file,
+  // where there is one, once the source answers as well (each is tried again with backoff; /readyz says why it is not
+  // ready), and opens the gRPC port. `wait` sleeps for as long as it is told and returns false if the program was asked
+  // to stop meanwhile.
   //
-  // kUnavailable: a port cannot be had; kFailedPrecondition: the schema is newer than this program; kInvalidArgument: the
-  // catalog file was refused; kCancelled: `wait` said so.
+  // kUnavailable: a port cannot be had; kFailedPrecondition: the schema is newer than this program; kInvalidArgument:
+  // the catalog file was refused; kCancelled: `wait` said so.
   absl::Status Start(const std::function<bool(absl::Duration)>& wait);
 
   // Applies the catalog file of the options again, if there is one.
   absl::Status ReloadCatalog();
 
-  // Stops taking calls, finishes those under way (for at most drain_timeout), settles and flushes all evidence, and says
-  // that this replica has stopped. OK: everything reached the state database.
+  // Stops taking calls, finishes those under way (for at most drain_timeout), settles and flushes all evidence, and
+  // says that this replica has stopped. OK: everything reached the state database.
   absl::Status Drain();
 
  private:

@@ -3,10 +3,10 @@
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "absl/strings/ascii.h"
 
 namespace shadowline::base {
 namespace {
@@ -33,7 +33,8 @@ absl::Status CurrentExceptionToStatus() {
   } catch (const pqxx::broken_connection& error) {
     return absl::UnavailableError(absl::StrCat("PostgreSQL: ", Trimmed(error.what())));
   } catch (const pqxx::in_doubt_error& error) {
-    return absl::UnavailableError(absl::StrCat("PostgreSQL: the connection broke during a commit: ", Trimmed(error.what())));
+    return absl::UnavailableError(
+        absl::StrCat("PostgreSQL: the connection broke during a commit: ", Trimmed(error.what())));
   } catch (const pqxx::sql_error& error) {
     // libpqxx leaves the state empty where the connection died under the statement.
     if (error.sqlstate().empty()) return absl::UnavailableError(absl::StrCat("PostgreSQL: ", Trimmed(error.what())));

@@ -17,8 +17,7 @@ absl::Status Migrate(base::PostgresSessions* sessions) {
     work.exec("SET LOCAL client_min_messages = warning");
     work.exec("CREATE SCHEMA IF NOT EXISTS shadowline");
     work.exec("CREATE TABLE IF NOT EXISTS shadowline.schema_version (version int NOT NULL)");
-    const int version =
-        work.exec1("SELECT coalesce(max(version), 0) FROM shadowline.schema_version")[0].as<int>();
+    const int version = work.exec1("SELECT coalesce(max(version), 0) FROM shadowline.schema_version")[0].as<int>();
     const int newest = static_cast<int>(std::size(kMigrations));
     if (version > newest) {
       return absl::FailedPreconditionError(absl::StrCat("schema shadowline is at version ", version,

@@ -7,8 +7,8 @@
 
 namespace shadowline::server {
 
-// Applies what is missing, in one transaction under a lock, so that replicas may start together. A schema that is newer than
-// this program is left alone and refused: kFailedPrecondition names both versions. kUnavailable: try again.
+// Applies what is missing, in one transaction under a lock, so that replicas may start together. A schema that is newer
+// than this program is left alone and refused: kFailedPrecondition names both versions. kUnavailable: try again.
 absl::Status Migrate(base::PostgresSessions* sessions);
 
 }  // namespace shadowline::server

@@ -83,7 +83,8 @@ class CacheRpc final : public v1::CacheService::Service {
   grpc::Status Invalidate(grpc::ServerContext* context, const v1::InvalidateRequest* request,
                           v1::InvalidateResponse* response) override {
     if (!places_.Take()) {
-      return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "too many invalidations are under way; retry with backoff");
+      return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                          "too many invalidations are under way; retry with backoff");
     }
     const grpc::Status status = Run(context, *request, response);
     places_.Leave();
@@ -115,12 +116,14 @@ class CacheRpc final : public v1::CacheService::Service {
     explicit Promise(std::shared_ptr<Outcome> to) : outcome(std::move(to)) {}
     Promise(Promise&&) = default;
     ~Promise() {
-      if (outcome != nullptr) outcome->Set(absl::UnavailableError("this replica is shutting down; retry through another one"));
+      if (outcome != nullptr)
+        outcome->Set(absl::UnavailableError("this replica is shutting down; retry through another one"));
     }
     std::shared_ptr<Outcome> outcome;
   };
 
-  grpc::Status Run(grpc::ServerContext* context, const v1::InvalidateRequest& request, v1::InvalidateResponse* response) {
+  grpc::Status Run(grpc::ServerContext* context, const v1::InvalidateRequest& request,
+                   v1::InvalidateResponse* response) {
     const auto outcome = std::make_shared<Outcome>();
     admin_->Invalidate(request, context->peer(), [promise = Promise(outcome)](absl::StatusOr<uint64_t> fenced) {
       promise.outcome->Set(std::move(fenced));
@@ -156,7 +159,8 @@ class RolloutRpc final : public v1::RolloutService::Service {
   grpc::Status WatchRollout(grpc::ServerContext* context, const v1::GetRolloutRequest* request,
                             grpc::ServerWriter<v1::Rollout>* writer) override {
     if (!places_.Take()) {
-      return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "too many rollouts are watched; retry, or use GetRollout");
+      return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                          "too many rollouts are watched; retry, or use GetRollout");
     }
     const grpc::Status status = Watch(context, *request, writer);
     places_.Leave();
@@ -183,7 +187,8 @@ class RolloutRpc final : public v1::RolloutService::Service {
         return grpc::Status(grpc::StatusCode::UNAVAILABLE, "this replica is shutting down; watch through another one");
       }
       v1::Rollout rollout;
-      if (absl::Status status = admin_->GetRollout(watched, context->peer(), &rollout); !status.ok()) return ToGrpc(status);
+      if (absl::Status status = admin_->GetRollout(watched, context->peer(), &rollout); !status.ok())
+        return ToGrpc(status);
       // A family's name means its newest rollout *now*: a later one is not what the caller began to watch.
       watched.set_rollout(rollout.id());
       if (std::string now = rollout.SerializeAsString(); now != told) {

@@ -1,11 +1,12 @@
 // AdminServices puts Admin behind gRPC: every service but the hot path's and health.
 //
-// They use gRPC's synchronous API, so a call may block: docs/decisions/0001-lanes.md says why not the callback API. How many
-// run at once is the server's thread quota; beyond it gRPC itself answers RESOURCE_EXHAUSTED.
+// They use gRPC's synchronous API, so a call may block: docs/decisions/0001-lanes.md says why not the callback API. How
+// many run at once is the server's thread quota; beyond it gRPC itself answers RESOURCE_EXHAUSTED.
 //
 // Ownership: borrows Admin, which must outlive the grpc::Server, as must this object.
 // Threads:   thread-safe.
-// Limits:    `watches_max` and `invalidations_max`, each of which holds a thread meanwhile; a further one is refused with
+// Limits:    `watches_max` and `invalidations_max`, each of which holds a thread meanwhile; a further one is refused
+// with
 //            RESOURCE_EXHAUSTED.
 #ifndef SHADOWLINE_SERVER_RPC_ADMIN_SERVICES_H_
 #define SHADOWLINE_SERVER_RPC_ADMIN_SERVICES_H_

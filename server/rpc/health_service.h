@@ -1,5 +1,6 @@
-// The standard gRPC health service, told by whoever knows whether this replica may be sent reads. gRPC's own default one is not
-// used: it is built on the callback API, whose threads cost the lanes a third of their throughput (docs/decisions/0001-lanes.md).
+// The standard gRPC health service, told by whoever knows whether this replica may be sent reads. gRPC's own default
+// one is not used: it is built on the callback API, whose threads cost the lanes a third of their throughput
+// (docs/decisions/0001-lanes.md).
 //
 // Threads: thread-safe. A Watch holds one of gRPC's synchronous threads until its caller goes or Stop() is called.
 // Limits:  `watches_max`; a further Watch is refused with RESOURCE_EXHAUSTED.

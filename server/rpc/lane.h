@@ -1,9 +1,9 @@
-// Lane is the thread of the hot path: it owns one gRPC completion queue and everything a read needs (a Redis connection among
-// it), so that a cached read is received, looked up and answered without a lock or a hop to another thread.
+// Lane is the thread of the hot path: it owns one gRPC completion queue and everything a read needs (a Redis connection
+// among it), so that a cached read is received, looked up and answered without a lock or a hop to another thread.
 //
-// A turn of the lane drains the calls that have arrived, runs posted tasks, writes all Redis commands of the turn at once
-// and hands the replies back. Between turns it waits where the next event is likeliest: on Redis for a moment while a reply
-// is due, else in the completion queue.
+// A turn of the lane drains the calls that have arrived, runs posted tasks, writes all Redis commands of the turn at
+// once and hands the replies back. Between turns it waits where the next event is likeliest: on Redis for a moment
+// while a reply is due, else in the completion queue.
 //
 // Ownership: owns the queue. Pollables and Events are borrowed until the lane has stopped.
 // Threads:   Post and PostAfter from any thread; everything else happens on the lane's own.

@@ -14,8 +14,8 @@ namespace shadowline::server {
 using shadowline::v1::ReadRequest;
 using shadowline::v1::ReadResponse;
 
-// The calls of one lane. A fixed number is always armed to receive; a call that is done is armed again or kept for reuse, with
-// the memory that its messages have grown.
+// The calls of one lane. A fixed number is always armed to receive; a call that is done is armed again or kept for
+// reuse, with the memory that its messages have grown.
 class ReadService::LaneCalls {
  public:
   static constexpr size_t kArmed = 64;
@@ -86,7 +86,7 @@ class ReadService::Call final : public Lane::Event {
       return;
     }
     calls_->reader()->Read(request_, &response_, TimeLeft(*context_, calls_->owner()->options_.default_timeout),
-                            [this](absl::Status status) { Finish(status); });
+                           [this](absl::Status status) { Finish(status); });
   }
 
   void Finish(const absl::Status& status) {
@@ -122,7 +122,8 @@ void ReadService::LaneCalls::Arm() {
 
 ReadService::ReadService(Options options, base::Metrics* metrics)
     : options_(options),
-      refused_(metrics->AddCounter("shadowline_reads_refused_total", "Reads refused because too many were in flight.")) {}
+      refused_(
+          metrics->AddCounter("shadowline_reads_refused_total", "Reads refused because too many were in flight.")) {}
 
 ReadService::~ReadService() = default;
 

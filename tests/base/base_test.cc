@@ -1,4 +1,5 @@
-// What base promises: executors that run everything once and in order, hashes and random numbers that stay what they are.
+// What base promises: executors that run everything once and in order, hashes and random numbers that stay what they
+// are.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -152,7 +153,8 @@ TEST(SystemClockTest, SteadyTimeNeverGoesBack) {
 // Keys and shares outlive a release: these values must never change.
 TEST(HashTest, ValuesThatAreStoredStayTheSame) {
   EXPECT_EQ(Hash64("shadowline"), Hash64("shadowline"));
-  EXPECT_EQ(Digest128("abc"), absl::string_view("\xba\x78\x16\xbf\x8f\x01\xcf\xea\x41\x41\x40\xde\x5d\xae\x22\x23", 16));
+  EXPECT_EQ(Digest128("abc"),
+            absl::string_view("\xba\x78\x16\xbf\x8f\x01\xcf\xea\x41\x41\x40\xde\x5d\xae\x22\x23", 16));
   EXPECT_EQ(KeyedDigest("key", "The quick brown fox jumps over the lazy dog"), "f7bc83f430538424");
 }
 

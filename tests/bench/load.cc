@@ -49,9 +49,22 @@ LoadResult RunLoad(const LoadOptions& options) {
     out.write(head, sizeof(head));
     out << options.message;
   }
-  std::vector<std::string> command = {"taskset", "-c", options.cpus, "h2load", "-n", absl::StrCat(options.requests), "-c",
-                                      absl::StrCat(options.connections), "-m", absl::StrCat(options.streams), "-d", body,
-                                      "-H", "content-type: application/grpc", "-H", "te: trailers",
+  std::vector<std::string> command = {"taskset",
+                                      "-c",
+                                      options.cpus,
+                                      "h2load",
+                                      "-n",
+                                      absl::StrCat(options.requests),
+                                      "-c",
+                                      absl::StrCat(options.connections),
+                                      "-m",
+                                      absl::StrCat(options.streams),
+                                      "-d",
+                                      body,
+                                      "-H",
+                                      "content-type: application/grpc",
+                                      "-H",
+                                      "te: trailers",
                                       absl::StrCat("--log-file=", log)};
   if (options.rate > 0) {
     command.push_back("--rps");

@@ -26,10 +26,11 @@ void Check(const std::string& step, const grpc::Status& status) {
 std::string CatalogOf(const std::vector<PromotedServer::Family>& families) {
   std::string yaml = "version: 1\ntenants:\n  list: [t1]\nfamilies:\n";
   for (const auto& family : families) {
-    absl::StrAppend(&yaml, "  ", family.name, ":\n    endpoints:\n      value:\n",
-                    "        sql: SELECT body FROM item WHERE tenant = :tenant AND id = :id\n",
-                    "        parameters: {id: {type: integer}}\n        tags: [\"item:{id}\"]\n        ttl: 24h\n",
-                    "    policy: {ramp_ppm: [1000000], shadow_sample_ppm: 1000000, cache_sample_ppm: ", family.sample_ppm, "}\n");
+    absl::StrAppend(
+        &yaml, "  ", family.name, ":\n    endpoints:\n      value:\n",
+        "        sql: SELECT body FROM item WHERE tenant = :tenant AND id = :id\n",
+        "        parameters: {id: {type: integer}}\n        tags: [\"item:{id}\"]\n        ttl: 24h\n",
+        "    policy: {ramp_ppm: [1000000], shadow_sample_ppm: 1000000, cache_sample_ppm: ", family.sample_ppm, "}\n");
   }
   return yaml;
 }

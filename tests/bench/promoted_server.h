@@ -19,9 +19,9 @@ class PromotedServer {
  public:
   struct Family {
     std::string name;
-    bool cache = true;         // Promoted to 100 %; false: left in SHADOW.
-    bool database = false;     // Left without a rollout: DATABASE.
-    uint32_t sample_ppm = 0;   // In CACHE; in SHADOW every read is sampled.
+    bool cache = true;        // Promoted to 100 %; false: left in SHADOW.
+    bool database = false;    // Left without a rollout: DATABASE.
+    uint32_t sample_ppm = 0;  // In CACHE; in SHADOW every read is sampled.
   };
 
   // Aborts with the reason where a step fails.

@@ -1,4 +1,5 @@
-// The hot path's machinery over real gRPC: calls come in, are answered by the lane's reader, and end when the server does.
+// The hot path's machinery over real gRPC: calls come in, are answered by the lane's reader, and end when the server
+// does.
 #include "server/rpc/lane.h"
 
 #include <grpcpp/grpcpp.h>

@@ -28,8 +28,8 @@
 #include "tests/support/await.h"
 
 #if defined(__SANITIZE_ADDRESS__)
-// libpqxx 6.4 loses the result of a statement under which the connection broke (2 KB; it asks for the connection's encoding
-// before anybody owns the result). Tests break connections on purpose.
+// libpqxx 6.4 loses the result of a statement under which the connection broke (2 KB; it asks for the connection's
+// encoding before anybody owns the result). Tests break connections on purpose.
 extern "C" const char* __lsan_default_suppressions();
 extern "C" const char* __lsan_default_suppressions() { return "leak:libpqxx\n"; }
 #endif
@@ -267,9 +267,21 @@ PrivateRedis::~PrivateRedis() = default;
 
 void PrivateRedis::Start() {
   const std::string log = folder_.path() + "/server.log";
-  std::vector<std::string> command = {"redis-server", "--bind", "127.0.0.1", "--port", absl::StrCat(port_),
-                                      "--unixsocket", socket_, "--dir", folder_.path(), "--save", "", "--appendonly",
-                                      "no", "--daemonize", "no"};
+  std::vector<std::string> command = {"redis-server",
+                                      "--bind",
+                                      "127.0.0.1",
+                                      "--port",
+                                      absl::StrCat(port_),
+                                      "--unixsocket",
+                                      socket_,
+                                      "--dir",
+                                      folder_.path(),
+                                      "--save",
+                                      "",
+                                      "--appendonly",
+                                      "no",
+                                      "--daemonize",
+                                      "no"};
   command.insert(command.end(), arguments_.begin(), arguments_.end());
   server_ = ChildProcess(command, log);
   AwaitServer(&server_, log, [&] { return Connects(socket_); });

@@ -22,8 +22,9 @@ std::string ProgramFolder() {
 Shadowlined::Shadowlined(Options options)
     : options_(std::move(options)), folder_("replica"), port_(FreePort()), http_port_(FreePort()) {
   std::ofstream config(folder_.path() + "/shadowlined.yaml");
-  config << "listen: 127.0.0.1:" << port_ << "\nhttp_listen: 127.0.0.1:" << http_port_ << "\nreplica_name: "
-         << options_.name << "\nsource:\n  url: \"" << options_.source << "\"\nredis:\n  address: " << options_.redis << "\n"
+  config << "listen: 127.0.0.1:" << port_ << "\nhttp_listen: 127.0.0.1:" << http_port_
+         << "\nreplica_name: " << options_.name << "\nsource:\n  url: \"" << options_.source
+         << "\"\nredis:\n  address: " << options_.redis << "\n"
          << options_.extra_config;
   config.close();
   Start();
@@ -31,8 +32,7 @@ Shadowlined::Shadowlined(Options options)
 
 void Shadowlined::Start() {
   std::vector<std::string> command = options_.wrapper;
-  command.insert(command.end(),
-                 {ProgramFolder() + "/shadowlined", "--config", folder_.path() + "/shadowlined.yaml"});
+  command.insert(command.end(), {ProgramFolder() + "/shadowlined", "--config", folder_.path() + "/shadowlined.yaml"});
   process_ = ChildProcess(command, folder_.path() + "/log");
   if (options_.await_ready) AwaitReady();
 }

@@ -1,4 +1,5 @@
-// A real `shadowlined` process for tests, benchmarks and the demo: configured in a scratch folder, awaited until it is ready.
+// A real `shadowlined` process for tests, benchmarks and the demo: configured in a scratch folder, awaited until it is
+// ready.
 //
 //   Shadowlined server({.source = postgres.ConnectionString("app"), .redis = "unix:" + redis.socket()});
 //   auto channel = grpc::CreateChannel(server.address(), ...);
@@ -21,9 +22,9 @@ class Shadowlined {
  public:
   struct Options {
     std::string name = "replica";
-    std::string source;            // libpq connection string of the application's database.
-    std::string redis;             // "unix:/path" or "host:port"
-    std::string extra_config;      // YAML appended to the config file.
+    std::string source;                // libpq connection string of the application's database.
+    std::string redis;                 // "unix:/path" or "host:port"
+    std::string extra_config;          // YAML appended to the config file.
     std::vector<std::string> wrapper;  // For example {"taskset", "-c", "0"}.
     bool await_ready = true;
   };
@@ -38,11 +39,11 @@ class Shadowlined {
   std::string Log() const;
 
   bool Running() { return process_.Running(); }
-  void Kill();                 // SIGKILL
-  int Terminate();             // SIGTERM; its exit status.
+  void Kill();      // SIGKILL
+  int Terminate();  // SIGTERM; its exit status.
   void Freeze() { process_.Signal(SIGSTOP); }
   void Thaw() { process_.Signal(SIGCONT); }
-  void Start();                // Again, on the same ports.
+  void Start();  // Again, on the same ports.
   // Blocks until /readyz answers 200; aborts with the log after a minute.
   void AwaitReady();
   // The body of http://http_address()/path; empty where it does not answer.

@@ -1,5 +1,5 @@
-// The floor: a bare gRPC server that does nothing but answer. Callback API, same compiler flags, same request and a 1 KiB reply
-// as the cached read that is measured beside it. Prints its port, then serves until it is killed.
+// The floor: a bare gRPC server that does nothing but answer. Callback API, same compiler flags, same request and a 1
+// KiB reply as the cached read that is measured beside it. Prints its port, then serves until it is killed.
 #include <grpcpp/grpcpp.h>
 
 #include <cstdio>

@@ -1,5 +1,5 @@
-// What a cached read costs beside a bare gRPC echo: both on one core, loaded by h2load on the other, in turn, several rounds in
-// one run. Only the ratios mean something: machines differ, and these are shared.
+// What a cached read costs beside a bare gRPC echo: both on one core, loaded by h2load on the other, in turn, several
+// rounds in one run. Only the ratios mean something: machines differ, and these are shared.
 //
 //   bench_floor --json FILE [--rounds 5] [--requests 150000]
 #include <CLI/CLI.hpp>
@@ -76,8 +76,12 @@ int Run(const std::string& json_path, int rounds, int requests) {
       cpu[name].push_back(result.cpu_us_per_call);
       p50[name].push_back(result.p50_us);
       p99[name].push_back(result.p99_us);
-      runs.push_back({{"round", round}, {"server", name}, {"rps", result.calls_per_second},
-                      {"cpu_us", result.cpu_us_per_call}, {"p50_us", result.p50_us}, {"p99_us", result.p99_us}});
+      runs.push_back({{"round", round},
+                      {"server", name},
+                      {"rps", result.calls_per_second},
+                      {"cpu_us", result.cpu_us_per_call},
+                      {"p50_us", result.p50_us},
+                      {"p99_us", result.p99_us}});
       std::printf("%-8s %10.0f %10.1f %9.0f %9.0f\n", name, result.calls_per_second, result.cpu_us_per_call,
                   result.p50_us, result.p99_us);
     }
@@ -101,7 +105,8 @@ int Run(const std::string& json_path, int rounds, int requests) {
                               {"p99_us", SpreadOf(p99[name]).median}};
   }
   report["spread"]["cached_over_echo"] = {SpreadOf(cached_over_echo).least, SpreadOf(cached_over_echo).greatest};
-  report["spread"]["sampled_over_cached"] = {SpreadOf(sampled_over_cached).least, SpreadOf(sampled_over_cached).greatest};
+  report["spread"]["sampled_over_cached"] = {SpreadOf(sampled_over_cached).least,
+                                             SpreadOf(sampled_over_cached).greatest};
   report["runs"] = runs;
   std::printf("cached / echo    %.3f (%.3f to %.3f, round by round)\n", SpreadOf(cached_over_echo).median,
               SpreadOf(cached_over_echo).least, SpreadOf(cached_over_echo).greatest);

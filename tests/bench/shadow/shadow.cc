@@ -1,6 +1,6 @@
-// What the caller notices of verification while the cache hangs: reads of a target in SHADOW with every read sampled and a
-// Redis that accepts connections and never answers, beside the same reads of a target in DATABASE. In turn, at a fixed rate, many
-// rounds in one run, so that a change of the machine's speed meets both.
+// What the caller notices of verification while the cache hangs: reads of a target in SHADOW with every read sampled
+// and a Redis that accepts connections and never answers, beside the same reads of a target in DATABASE. In turn, at a
+// fixed rate, many rounds in one run, so that a change of the machine's speed meets both.
 //
 //   bench_shadow --json FILE [--rounds 15] [--requests 10000] [--rate 2000]
 #include <CLI/CLI.hpp>
@@ -18,8 +18,7 @@ namespace shadowline::bench {
 namespace {
 
 int Run(const std::string& json_path, int rounds, int requests, int rate) {
-  PromotedServer promoted({{.name = "direct", .database = true}, {.name = "shadowed", .cache = false}},
-                          {});
+  PromotedServer promoted({{.name = "direct", .database = true}, {.name = "shadowed", .cache = false}}, {});
   promoted.redis().Freeze();
   std::map<std::string, std::vector<double>> p50, p99;
   std::vector<double> ratios;
@@ -41,24 +40,29 @@ int Run(const std::string& json_path, int rounds, int requests, int rate) {
                                          .cpus = "0,1",
                                          .server = promoted.server().pid()});
       if (result.failed != 0 || result.bytes_per_call < kBodyBytes) {
-        std::fprintf(stderr, "%s: %ld calls failed, %.0f bytes a reply\n", family.c_str(), result.failed, result.bytes_per_call);
+        std::fprintf(stderr, "%s: %ld calls failed, %.0f bytes a reply\n", family.c_str(), result.failed,
+                     result.bytes_per_call);
         return 1;
       }
       if (round < 0) continue;
       tail[family] = result.p99_us;
       p50[family].push_back(result.p50_us);
       p99[family].push_back(result.p99_us);
-      runs.push_back({{"round", round}, {"family", family}, {"rps", result.calls_per_second}, {"p50_us", result.p50_us},
-                      {"p99_us", result.p99_us}, {"cpu_us", result.cpu_us_per_call}});
+      runs.push_back({{"round", round},
+                      {"family", family},
+                      {"rps", result.calls_per_second},
+                      {"p50_us", result.p50_us},
+                      {"p99_us", result.p99_us},
+                      {"cpu_us", result.cpu_us_per_call}});
     }
     if (round < 0) continue;
     ratios.push_back(tail["shadowed"] / tail["direct"]);
-    std::printf("round %2d  p99 DATABASE %7.0f us  SHADOW with a hanging Redis %7.0f us  ratio %.3f\n", round, tail["direct"],
-                tail["shadowed"], ratios.back());
+    std::printf("round %2d  p99 DATABASE %7.0f us  SHADOW with a hanging Redis %7.0f us  ratio %.3f\n", round,
+                tail["direct"], tail["shadowed"], ratios.back());
   }
   const Spread ratio = SpreadOf(ratios);
-  std::printf("SHADOW / DATABASE p99: median of rounds %.3f (%.3f to %.3f); of the medians %.3f\n", ratio.median, ratio.least,
-              ratio.greatest, SpreadOf(p99["shadowed"]).median / SpreadOf(p99["direct"]).median);
+  std::printf("SHADOW / DATABASE p99: median of rounds %.3f (%.3f to %.3f); of the medians %.3f\n", ratio.median,
+              ratio.least, ratio.greatest, SpreadOf(p99["shadowed"]).median / SpreadOf(p99["direct"]).median);
   const nlohmann::json report = {{"shadow_over_database_p99", ratio.median},
                                  {"spread", {ratio.least, ratio.greatest}},
                                  {"database_p99_us", SpreadOf(p99["direct"]).median},
