@@ -17,6 +17,10 @@
 namespace shadowline::server {
 namespace {
 
+// Samples are judged together, at most this late: waking the executor for each of them cost a busy lane, which shares its
+// processor, more than the judging.
+constexpr absl::Duration kGather = absl::Milliseconds(1);
+
 using diff::Look;
 using diff::Verdict;
 
@@ -188,7 +192,22 @@ void Verifier::Submit(Sample sample, absl::Duration candidate_latency) {
   std::optional<diff::Ledger::Ticket> ticket = deps_.ledger->Sampled(key);
   if (!ticket.has_value()) return;  // The ledger is full, and has counted that.
   auto held = std::make_unique<Held>(usage_, std::move(sample), *std::move(ticket));
-  deps_.executor->Post([this, held = std::move(held)]() mutable { Judge(std::move(held)); });
+  bool first;
+  {
+    base::MutexLock lock(&inbox_mutex_);
+    inbox_.push_back(std::move(held));
+    first = inbox_.size() == 1;
+  }
+  if (first) deps_.executor->PostAfter(kGather, [this] { JudgeInbox(); });
+}
+
+void Verifier::JudgeInbox() {
+  std::vector<HeldPtr> gathered;
+  {
+    base::MutexLock lock(&inbox_mutex_);
+    gathered.swap(inbox_);
+  }
+  for (HeldPtr& held : gathered) Judge(std::move(held));
 }
 
 void Verifier::Missed(Drawn drawn, absl::Duration candidate_latency, bool fill) {
@@ -219,6 +238,7 @@ void Verifier::Shutdown(absl::AnyInvocable<void()> done) {
   stopping_.store(true);
   deps_.executor->Post([this, done = std::move(done)]() mutable {
     shutdown_done_ = std::move(done);
+    JudgeInbox();
     std::vector<std::string> open;
     for (const auto& [id, episode] : episodes_) open.push_back(id);
     for (const std::string& id : open) ShedEpisode(id, counters_->shed_stopping);

@@ -40,6 +40,7 @@
 #include "base/clock.h"
 #include "base/executor.h"
 #include "base/metrics.h"
+#include "base/mutex.h"
 #include "base/random.h"
 #include "cache/envelope/envelope.h"
 #include "cache/fill/filler.h"
@@ -162,6 +163,7 @@ class Verifier {
   static size_t BytesOf(const Sample& sample);
   void Shed(const diff::EvidenceKey& key, base::Counter* why);
 
+  void JudgeInbox();
   void Judge(HeldPtr held);
   void JudgeBeside(const std::string& id, HeldPtr held);
   void JudgeAfter(const std::string& id, HeldPtr held);
@@ -199,6 +201,8 @@ class Verifier {
   const std::shared_ptr<Usage> usage_ = std::make_shared<Usage>();
   std::atomic<bool> stopping_{false};
   std::atomic<size_t> fills_{0};
+  base::Mutex inbox_mutex_;
+  std::vector<HeldPtr> inbox_ ABSL_GUARDED_BY(inbox_mutex_);  // Not judged yet.
 
   // From here on the executor's alone.
   Budget budget_;
