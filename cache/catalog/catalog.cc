@@ -4,8 +4,12 @@
 
 namespace shadowline::cache {
 
-CompiledCatalog::CompiledCatalog(uint64_t revision, shadowline::v1::Catalog document, std::vector<Endpoint> endpoints)
-    : revision_(revision), document_(std::move(document)), endpoints_(std::move(endpoints)) {
+CompiledCatalog::CompiledCatalog(uint64_t revision, shadowline::v1::Catalog document, std::vector<Endpoint> endpoints,
+                                 std::vector<CapturedTable> captured)
+    : revision_(revision),
+      document_(std::move(document)),
+      endpoints_(std::move(endpoints)),
+      captured_(std::move(captured)) {
   index_.reserve(endpoints_.size());
   for (const Endpoint& endpoint : endpoints_) index_.emplace(endpoint.name, &endpoint);
 }

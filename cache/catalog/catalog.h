@@ -61,13 +61,42 @@ struct Endpoint {
   std::string definition_id;
 };
 
+// A piece of a template over the columns of a table.
+struct CapturePiece {
+  static constexpr int kLiteral = -1;
+  static constexpr int kTenant = -2;
+
+  std::string literal;
+  int column = kLiteral;  // Index into CapturedTable::columns.
+  ParameterDecl form;     // The parameter whose canonical text the column's value takes.
+};
+
+struct CapturedTag {
+  std::vector<CapturePiece> pieces;
+  std::vector<std::string> families;  // Whose endpoints carry the tag.
+};
+
+// A table whose changes invalidate tags (cache/capture/tag_map.h).
+struct CapturedTable {
+  std::string name;                  // "schema.table", as PostgreSQL has them.
+  std::vector<std::string> columns;  // That templates use.
+  std::vector<CapturePiece> tenant;  // Empty: its rows are every tenant's.
+  std::string tenant_sql;            // Turns what `tenant` fills in, as $1, into the tenant. Empty: it is the tenant.
+  // A declared tag is here once for each way in which endpoints write its parameters.
+  std::vector<CapturedTag> tags;
+  std::vector<std::string> families;  // What is dropped where no tag can be known.
+};
+
 class CompiledCatalog {
  public:
-  CompiledCatalog(uint64_t revision, shadowline::v1::Catalog document, std::vector<Endpoint> endpoints);
+  CompiledCatalog(uint64_t revision, shadowline::v1::Catalog document, std::vector<Endpoint> endpoints,
+                  std::vector<CapturedTable> captured = {});
 
   uint64_t revision() const { return revision_; }
   const shadowline::v1::Catalog& document() const { return document_; }
   const std::vector<Endpoint>& endpoints() const { return endpoints_; }
+  // Sorted by name.
+  const std::vector<CapturedTable>& captured() const { return captured_; }
   // Null: no such endpoint. `name` is "family/endpoint".
   const Endpoint* Find(absl::string_view name) const;
 
@@ -75,6 +104,7 @@ class CompiledCatalog {
   const uint64_t revision_;
   const shadowline::v1::Catalog document_;
   const std::vector<Endpoint> endpoints_;
+  const std::vector<CapturedTable> captured_;
   absl::flat_hash_map<std::string, const Endpoint*> index_;
 };
 

@@ -79,6 +79,24 @@ std::map<std::string, const shadowline::v1::Endpoint*> EndpointsOf(const shadowl
   return endpoints;
 }
 
+void DescribeCapture(const shadowline::v1::Capture& before, const shadowline::v1::Capture& after,
+                     std::vector<std::string>* lines) {
+  using Tables = std::map<std::string, shadowline::v1::CapturedTable>;
+  const Tables old_tables(before.tables().begin(), before.tables().end());
+  const Tables new_tables(after.tables().begin(), after.tables().end());
+  for (const auto& [name, table] : new_tables) {
+    const auto old_table = old_tables.find(name);
+    if (old_table == old_tables.end()) {
+      lines->push_back(absl::StrCat("+ capture ", name));
+    } else {
+      Describe(absl::StrCat("capture ", name), old_table->second, table, lines);
+    }
+  }
+  for (const auto& [name, table] : old_tables) {
+    if (!new_tables.contains(name)) lines->push_back(absl::StrCat("- capture ", name));
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> DescribeChanges(const shadowline::v1::Catalog& before, const shadowline::v1::Catalog& after) {
@@ -104,6 +122,7 @@ std::vector<std::string> DescribeChanges(const shadowline::v1::Catalog& before, 
     if (old_family == before.families().end()) continue;
     Describe(absl::StrCat(name, " policy"), old_family->second.policy(), family.policy(), &lines);
   }
+  DescribeCapture(before.capture(), after.capture(), &lines);
   return lines;
 }
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "base/hash.h"
 #include "base/status.h"
+#include "cache/catalog/capture.h"
 #include "cache/catalog/convert.h"
 #include "cache/catalog/findings.h"
 #include "cache/catalog/sql.h"
@@ -319,29 +320,26 @@ class Compiler {
 
   std::vector<TagPiece> CompileTag(const std::string& path, absl::string_view tag, const Endpoint& endpoint) {
     std::vector<TagPiece> pieces;
-    if (tag.empty() || tag.size() > 256) Refuse(path, "a tag has 1 to 256 bytes");
-    while (!tag.empty()) {
-      const size_t brace = std::min(tag.find_first_of("{}"), tag.size());
-      if (brace > 0) pieces.push_back({std::string(tag.substr(0, brace)), -1});
-      tag.remove_prefix(brace);
-      if (tag.empty()) break;
-      const size_t end = tag.find('}');
-      if (tag[0] == '}' || end == absl::string_view::npos) {
-        Refuse(path, "a brace without its other half; expected {name}");
-        break;
+    const absl::StatusOr<std::vector<TemplatePiece>> split = SplitTag(tag);
+    if (!split.ok()) {
+      Refuse(path, split.status().message());
+      return pieces;
+    }
+    for (const TemplatePiece& piece : *split) {
+      if (!piece.name) {
+        pieces.push_back({piece.text, -1});
+        continue;
       }
-      const absl::string_view name = tag.substr(1, end - 1);
-      tag.remove_prefix(end + 1);
-      if (name == "tenant") {
+      if (piece.text == "tenant") {
         pieces.push_back({"", -2});
         continue;
       }
       const auto parameter = std::find_if(endpoint.parameters.begin(), endpoint.parameters.end(),
-                                          [name](const ParameterDecl& decl) { return decl.name == name; });
+                                          [&piece](const ParameterDecl& decl) { return decl.name == piece.text; });
       if (parameter == endpoint.parameters.end()) {
-        Refuse(path, absl::StrCat("{", name, "} is not a parameter of this endpoint"));
+        Refuse(path, absl::StrCat("{", piece.text, "} is not a parameter of this endpoint"));
       } else if (!IsScalar(parameter->type)) {
-        Refuse(path, absl::StrCat("{", name, "} is a list; a tag takes single values"));
+        Refuse(path, absl::StrCat("{", piece.text, "} is a list; a tag takes single values"));
       } else {
         pieces.push_back({"", static_cast<int>(parameter - endpoint.parameters.begin())});
       }
@@ -429,8 +427,10 @@ absl::StatusOr<ParsedCatalog> ParseCatalogWithPositions(absl::string_view yaml, 
   v1::Catalog document;
   ConvertYaml(*root, &document, &parsed.positions, &findings);
   std::vector<Endpoint> endpoints = Compiler(document, parsed, &findings).Run();
+  std::vector<CapturedTable> captured = CompileCapture(document, endpoints, parsed, &findings);
   RETURN_IF_ERROR(findings.Result());
-  parsed.catalog = std::make_shared<const CompiledCatalog>(revision, std::move(document), std::move(endpoints));
+  parsed.catalog =
+      std::make_shared<const CompiledCatalog>(revision, std::move(document), std::move(endpoints), std::move(captured));
   return parsed;
 }
 

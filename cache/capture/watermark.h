@@ -1,0 +1,32 @@
+// Watermark is how far change capture has come: every change that was committed before it has its fences up. A read
+// that carries the log position of its caller's own write is served from the cache only where Passed(position);
+// otherwise the database answers it. So a caller sees its own writes, however late their capture is.
+//
+//   if (!watermark.Passed(*ParseLsn(token))) ...   // to the database
+//
+// It starts at zero, where nothing has passed, and goes back there when capture is lost. It may step back: after the
+// database failed over, positions are another log's.
+//
+// Threads: thread-safe; a read is one atomic load.
+#ifndef SHADOWLINE_CACHE_CAPTURE_WATERMARK_H_
+#define SHADOWLINE_CACHE_CAPTURE_WATERMARK_H_
+
+#include <atomic>
+
+#include "cache/capture/lsn.h"
+
+namespace shadowline::cache {
+
+class Watermark {
+ public:
+  bool Passed(Lsn position) const { return position <= lsn(); }
+  Lsn lsn() const { return lsn_.load(std::memory_order_acquire); }
+  void Set(Lsn lsn) { lsn_.store(lsn, std::memory_order_release); }
+
+ private:
+  std::atomic<Lsn> lsn_{0};
+};
+
+}  // namespace shadowline::cache
+
+#endif  // SHADOWLINE_CACHE_CAPTURE_WATERMARK_H_
