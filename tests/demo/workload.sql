@@ -69,10 +69,10 @@ CREATE TABLE saas.price (
   amount numeric(10, 2) NOT NULL
 );
 INSERT INTO saas.price
-SELECT p.account_id, b.region, b.tier, p.product_id, DATE '2023-01-01' + change * 120,
+SELECT p.account_id, b.region, b.tier, p.product_id, DATE '2023-01-01' + change * 60,
        round(p.unit_cost * (1.3 + saas.draw(60, p.account_id, p.product_id, change) / 100.0)
              * CASE b.tier WHEN 'standard' THEN 1 WHEN 'silver' THEN 0.95 WHEN 'gold' THEN 0.9 ELSE 0.85 END, 2)
-FROM saas.price_book AS b JOIN saas.product AS p USING (account_id), generate_series(0, 4) AS change
+FROM saas.price_book AS b JOIN saas.product AS p USING (account_id), generate_series(0, 11) AS change
 ORDER BY p.account_id, b.region, b.tier, p.product_id, change;
 ALTER TABLE saas.price ADD PRIMARY KEY (account_id, region, tier, product_id, valid_from);
 
@@ -159,9 +159,9 @@ FROM saas.account, LATERAL (
   UNION ALL SELECT 10 + n, 2 + n % 3, 'department' FROM generate_series(1, 6) AS n
   UNION ALL SELECT 20 + n, 11 + n % 6, 'folder' FROM generate_series(1, 12) AS n
   UNION ALL SELECT 100 * n, 20 + n, 'project' FROM generate_series(1, 12) AS n
-  -- Three sections in a project, and three in each of the first thirteen of those.
+  -- Three sections in a project, and three in each of the first twenty of those.
   UNION ALL SELECT 100 * project + n, 100 * project + (n - 1) / 3, 'section'
-            FROM generate_series(1, 12) AS project, generate_series(1, 42) AS n) AS tree;
+            FROM generate_series(1, 12) AS project, generate_series(1, 63) AS n) AS tree;
 CREATE INDEX ON saas.node (account_id, parent_id);
 
 CREATE TABLE saas.role_permission (
@@ -195,7 +195,7 @@ INSERT INTO saas.access_grant
 SELECT account_id, node_id, 't', 1 + saas.draw(20, account_id, node_id, 20 + n),
        (ARRAY['viewer', 'commenter', 'editor', 'editor', 'manager'])[1 + saas.draw(5, account_id, node_id, 30 + n)]
 FROM saas.node, generate_series(1, 2) AS n
-WHERE kind <> 'section' OR node_id % 6 = 0
+WHERE kind <> 'section' OR node_id % 2 = 0
 ON CONFLICT DO NOTHING;
 
 -- -------------------------------------------------------------------------------------------------------- dashboard
