@@ -1,17 +1,16 @@
-// Store is the candidate: the few operations on Redis that the cache is made of. Every operation touches one Redis key,
-// so that all of them work on a cluster.
+// Store is the candidate: the few operations on Redis that the cache is made of. Every operation is made of steps on
+// single keys, so that all of them work on a cluster.
 //
-// What is stored under a key is one of three things, told apart by a 17-byte head (a kind and a 16-byte token):
+//   what     holds                                   key (cache/key/key.h)
+//   value    fill id, fence tokens, envelope         CacheKey     an answer, until its TTL
+//   fence    token, transactions, when               FenceKey     one for each tag: replaced by every invalidation
+//   lease    lease id                                the value's  one loader in the fleet is loading this key
 //
-//   value   'V' + fill id + envelope   an answer, until its TTL
-//   lease   'L' + lease id             one loader in the fleet is loading this key
-//   fence   'F' + fence id             the key was invalidated; nothing loaded before may be written over it
-//
-// A loader's lease *is* the proof that its fill is allowed: CommitFill writes only where that very lease still stands.
-// An invalidation puts a fence in its place, an eviction removes it; in each case the fill is refused. (The
-// alternative, to compare with an absent key, cannot tell "never fenced" from "fence was forgotten".) A restart or a
-// failover may bring back an older state, in which a lease stands that had been fenced, or forget that the key was
-// registered under its tags: so a lease also counts only for the `term` of the connection that granted it.
+// A value names the tokens of the fences that it was loaded behind. It is an answer only while those very fences stand:
+// a reader fetches the value together with its fences, and `Admits` compares them. So an invalidation is one step for
+// each tag, however many keys are cached under it, and nothing can bring a value back behind a fence that is gone: a
+// fence that was evicted, or that was written in an earlier life of its Redis (a failover may have forgotten the one
+// that replaced it), counts as absent, and its successor has another token.
 //
 // Ownership: keys and values are copied or moved. Threads: one Store belongs to one executor; every call is made on it
 // and every callback runs on it. Callbacks are always called, exactly once, never inside the call.
@@ -21,6 +20,7 @@
 #ifndef SHADOWLINE_CACHE_STORE_H_
 #define SHADOWLINE_CACHE_STORE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -34,59 +34,96 @@
 namespace shadowline::cache {
 
 inline constexpr size_t kTokenBytes = 16;
+// Most transactions that one fence names. The oldest go first.
+inline constexpr size_t kFenceTransactionsMax = 16;
 
 // What a key holds.
 struct Slot {
-  enum class Kind { kAbsent, kValue, kLease, kFence, kForeign };  // kForeign: bytes that Shadowline did not write
+  enum class Kind { kAbsent, kValue, kForeign };  // kForeign: bytes that Shadowline did not write
 
   Kind kind = Kind::kAbsent;
-  std::string token;  // Fill, lease or fence id; kTokenBytes.
-  std::string bytes;  // kValue: the serialized envelope.
+  std::string fill;    // kValue: the fill's id; kTokenBytes.
+  std::string fences;  // kValue: the tokens of the fences that it was loaded behind, in the order of its tags.
+  std::string bytes;   // kValue: the serialized envelope.
 };
 
-// The outcome of asking for a lease.
-struct Lease {
-  enum class Outcome {
-    kGranted,  // This loader loads.
-    kBusy,     // Another loader of the fleet holds the lease.
-    kValue,    // A value is there already: `slot` has it.
-  };
+// The fence of one tag.
+struct Fence {
+  std::string token;                                 // Empty: there is none.
+  absl::Time invalidated_at = absl::InfinitePast();  // InfinitePast: made by a fill, and never replaced since.
+  // pg_current_xact_id() of writers that may have been invisible still when they invalidated, newest first.
+  std::vector<uint64_t> transactions;
+};
 
-  Outcome outcome = Outcome::kBusy;
-  bool after_fence = false;  // kGranted: the lease took the place of a fence.
-  uint64_t term = 0;         // kGranted: which connection of this store granted it.
+// The fences of a key's tags.
+struct Fences {
+  bool complete = true;                              // Every tag has one.
+  std::string tokens;                                // Where complete: of all, in the order of the tags.
+  absl::Time invalidated_at = absl::InfinitePast();  // The latest.
+  std::vector<uint64_t> transactions;                // Of all.
+
+  void Add(const Fence& fence) {
+    complete = complete && !fence.token.empty();
+    tokens += fence.token;
+    invalidated_at = std::max(invalidated_at, fence.invalidated_at);
+    transactions.insert(transactions.end(), fence.transactions.begin(), fence.transactions.end());
+  }
+};
+
+// A key, and the fences of its tags as they stood when it was read or later.
+struct Found {
   Slot slot;
+  Fences fences;
+};
+
+// Is what was found an answer?
+inline bool Admits(const Found& found) {
+  return found.slot.kind == Slot::Kind::kValue && found.fences.complete && found.slot.fences == found.fences.tokens;
+}
+
+struct Lease {
+  bool granted = false;  // This loader loads. Otherwise another one holds the lease.
+  Found found;           // Read after the lease was asked for.
+};
+
+// One fill, on its way into the store.
+struct Fill {
+  std::string id;      // kTokenBytes
+  std::string fences;  // Fences::tokens, read before the load.
+  std::string envelope;
+  absl::Duration ttl;
 };
 
 class Store {
  public:
   virtual ~Store() = default;
 
-  virtual void Get(std::string key, absl::AnyInvocable<void(absl::StatusOr<Slot>)> done) = 0;
+  virtual void Read(std::string key, std::vector<std::string> fence_keys,
+                    absl::AnyInvocable<void(absl::StatusOr<Found>)> done) = 0;
 
-  // Takes the lease of `key` for `ttl` where there is neither a value nor a lease. A foreign value is overwritten.
+  // Makes the fences that are missing, and lets each live for at least `ttl` more.
+  virtual void EnsureFences(std::vector<std::string> fence_keys, absl::Duration ttl,
+                            absl::AnyInvocable<void(absl::StatusOr<Fences>)> done) = 0;
+  // Puts a new fence with `token` in the place of the one that stands, for at least `ttl`. `transactions` come before
+  // those that the old one names.
+  virtual void ReplaceFence(std::string fence_key, std::string token, absl::Time at, std::vector<uint64_t> transactions,
+                            absl::Duration ttl, absl::AnyInvocable<void(absl::Status)> done) = 0;
+  virtual void ReadFence(std::string fence_key, absl::AnyInvocable<void(absl::StatusOr<Fence>)> done) = 0;
+
+  // Asks for the lease of `key` for `ttl`, and reads. A lease only spares loads: no fill is right because of it.
   virtual void AcquireLease(std::string key, std::string lease_id, absl::Duration ttl,
+                            std::vector<std::string> fence_keys,
                             absl::AnyInvocable<void(absl::StatusOr<Lease>)> done) = 0;
-  // Replaces the lease by a value. False: the lease no longer stands or is of an earlier term, and nothing was written.
-  virtual void CommitFill(std::string key, std::string lease_id, uint64_t term, std::string fill_id,
-                          std::string envelope, absl::Duration ttl,
-                          absl::AnyInvocable<void(absl::StatusOr<bool>)> done) = 0;
-  // Gives the lease back, if it still stands, after a load that failed. Best effort: it expires anyway.
+  // Where the lease still is this one's. Best effort.
+  virtual void RenewLease(std::string key, std::string lease_id, absl::Duration ttl) = 0;
   virtual void ReleaseLease(std::string key, std::string lease_id) = 0;
 
-  // Adds `key` to the set `tag_key`, which then lives for at least `ttl` more.
-  virtual void AddToTag(std::string tag_key, std::string key, absl::Duration ttl,
-                        absl::AnyInvocable<void(absl::Status)> done) = 0;
-  // All members of a tag, collected by SSCAN: one that was there throughout is returned, possibly twice.
-  virtual void TagMembers(std::string tag_key,
-                          absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) = 0;
-  // Remembers, for people who ask why an answer was wrong, that a tag was invalidated at `at`. Best effort.
-  virtual void MarkInvalidated(std::string tag_key, absl::Time at) = 0;
-  // When the tag was last invalidated through any replica; InfinitePast where nothing is known of it.
-  virtual void LastInvalidated(std::string tag_key, absl::AnyInvocable<void(absl::StatusOr<absl::Time>)> done) = 0;
-  // Puts a fence on `key`, whatever it held, for `ttl`.
-  virtual void Fence(std::string key, std::string fence_id, absl::Duration ttl,
-                     absl::AnyInvocable<void(absl::Status)> done) = 0;
+  // Writes a value, unless a fill other than `seen` (empty: none) has come meanwhile: then false, and nothing is
+  // written. What Shadowline did not write is overwritten.
+  virtual void Put(std::string key, std::string seen, Fill fill,
+                   absl::AnyInvocable<void(absl::StatusOr<bool>)> done) = 0;
+  // Removes a value, if it still is that fill.
+  virtual void Discard(std::string key, std::string fill, absl::AnyInvocable<void(absl::Status)> done) = 0;
 };
 
 }  // namespace shadowline::cache

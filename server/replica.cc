@@ -328,20 +328,20 @@ void Replica::Parts::BuildDecisions() {
 }
 
 absl::Status Replica::Parts::Serve() {
-  admin = std::make_unique<Admin>(
-      Admin::Deps{.catalogs = &catalog_store,
-                  .rollouts = commands.get(),
-                  .evidence = &evidence,
-                  .board = &board,
-                  .clock = &clock,
-                  .catalog = [this] { return catalogs.Current(); },
-                  .invalidate =
-                      [this](std::string tenant, std::vector<std::string> tags, Admin::Invalidated done) {
-                        background.Post([this, tenant = std::move(tenant), tags = std::move(tags),
-                                         done = std::move(done)]() mutable {
-                          invalidator->Invalidate(tenant, std::move(tags), std::move(done));
-                        });
-                      }});
+  admin = std::make_unique<Admin>(Admin::Deps{
+      .catalogs = &catalog_store,
+      .rollouts = commands.get(),
+      .evidence = &evidence,
+      .board = &board,
+      .clock = &clock,
+      .catalog = [this] { return catalogs.Current(); },
+      .invalidate =
+          [this](std::vector<cache::TenantTag> tags, std::vector<uint64_t> transactions, Admin::Invalidated done) {
+            background.Post([this, tags = std::move(tags), transactions = std::move(transactions),
+                             done = std::move(done)]() mutable {
+              invalidator->Invalidate(std::move(tags), std::move(transactions), std::move(done));
+            });
+          }});
   admin_services = std::make_unique<AdminServices>(AdminServices::Options(), admin.get());
   read_service = std::make_unique<ReadService>(ReadService::Options(), &metrics);
 

@@ -21,14 +21,9 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "cache/capture/lsn.h"
+#include "cache/key/key.h"
 
 namespace shadowline::cache {
-
-struct TenantTag {
-  std::string tenant;
-  std::string tag;
-  friend auto operator<=>(const TenantTag&, const TenantTag&) = default;
-};
 
 // Everything cached of a family, because it is not known which tags a change touched.
 struct FamilyDrop {

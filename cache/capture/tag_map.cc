@@ -60,7 +60,7 @@ bool KnowsAll(const std::vector<CapturePiece>& pieces, const std::vector<std::op
 }
 
 // nullopt: no read can have this text. REQUIRES: KnowsAll.
-std::optional<std::string> Fill(const std::vector<CapturePiece>& pieces, const std::string& tenant,
+std::optional<std::string> FillIn(const std::vector<CapturePiece>& pieces, const std::string& tenant,
                                 const std::vector<std::optional<Cell>>& values, const std::vector<uint32_t>& types) {
   std::string text;
   for (const CapturePiece& piece : pieces) {
@@ -171,7 +171,7 @@ absl::Status TagMap::Map(const Truncate& truncate, Effects* effects) {
 absl::StatusOr<std::optional<std::string>> TagMap::TenantOf(const Bound& bound, const Values& values) {
   const CapturedTable& table = *bound.table;
   if (!KnowsAll(table.tenant, values)) return std::optional<std::string>();
-  std::optional<std::string> text = Fill(table.tenant, "", values, bound.type);
+  std::optional<std::string> text = FillIn(table.tenant, "", values, bound.type);
   if (!text.has_value() || text->empty()) return std::optional<std::string>("");
   if (table.tenant_sql.empty()) return text;
   return lookup_->Find(table.tenant_sql, *text);
@@ -194,7 +194,7 @@ absl::Status TagMap::AddRow(const Bound& bound, const Values& values, Effects* e
       Drop(tag.families, *tenant, effects);
       continue;
     }
-    std::optional<std::string> text = Fill(tag.pieces, *tenant, values, bound.type);
+    std::optional<std::string> text = FillIn(tag.pieces, *tenant, values, bound.type);
     if (!text.has_value() || text->empty() || text->size() > kMaxTagBytes) continue;  // No read has it.
     if (effects->tags.size() < tags_max_) {
       effects->tags.insert({*tenant, *std::move(text)});

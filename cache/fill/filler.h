@@ -1,26 +1,25 @@
 // Filler answers a miss: one loader per key in this process and one in the fleet, and a fill that no invalidation can
 // be overtaken by (promise P6). The order of its steps is what makes it right:
 //
-//   1. take the key's lease              (one loader; the lease takes the place of a fence)
-//   2. register the key under its tags   (an invalidation from now on finds it)
-//   3. load from the control             (sees everything that was committed before step 2)
-//   4. commit: value in place of the lease, only if that very lease still stands
+//   1. see the fences of the key's tags       (made where a tag has none)
+//   2. take the key's lease, see them again   (one loader in the fleet; the others wait for its value)
+//   3. load from the control
+//   4. is every transaction that the fences name visible in what was loaded? If not, answer and cache nothing
+//   5. put the value, with the tokens of the fences seen before the load
 //
-// Why no value that was loaded before an acknowledged invalidation is cached: let the writer commit at w and then
-// invalidate. Either the invalidation reads the tag before step 2; then w is before step 3, and the load saw the write.
-// Or it finds the key and fences it at f: before step 1, and again the load is later than w; or between 1 and 4, and
-// the commit is refused; or after 4, and the value is taken away. A lease that stands at step 4 also proves that Redis
-// forgot nothing in between (cache/store.h), and that the registration, which outlives every value committed under the
-// lease, is in force.
+// Why no value that was loaded before an acknowledged invalidation is ever served from the cache: a value is served
+// only while the fences whose tokens it names stand (cache/store.h). An invalidation replaces the fence, with a token
+// that nobody has seen. So a value that names the new token was loaded after it, whatever was slow, lost or evicted.
 //
-// Why none is handed to a caller: a caller who loads by itself loads after it arrived. A caller who shares another's
-// result arrived before the leader's last mark, which is set just before whatever it answers is asked for; or else the
-// leader's commit succeeded, *and* the caller had joined before that commit was sent (the flight is closed first). In
-// that case an invalidation that was acknowledged before the caller arrived had its fence before step 4, hence before
-// step 1. Without closing, a caller could join between the commit and its reply, when an invalidation may have come and
-// gone. A result that is not proven (no lease, or a commit refused) is only for those who arrived before the mark; the
-// others start over together, and the flight that serves them is marked after they arrived. So N callers cost at most
-// two loads.
+// Why it holds the write as well: a writer that invalidates after its commit has returned is visible to every load that
+// begins later. One that cannot wait for that (change capture: the log is ahead of visibility) names its transaction in
+// the fence, and step 4 keeps out of the cache what was loaded without it.
+//
+// Why none is handed to a caller who shares another's load: callers share only when they saw the same fences. A caller
+// sees them after it arrived; had an invalidation been acknowledged before that, they would differ from those that the
+// leader had seen before it loaded. Callers who see other fences start another load. (A fence that was evicted in
+// between is made anew before a caller joins, hence differs too.) Where the fences name transactions, nobody joins once
+// the load was sent: it may have been too early for them.
 //
 // Whatever fails, the caller gets what was loaded; only the caching is given up. An error of the control is shared like
 // a result, but for a deadline, which was the leader's own.
@@ -34,6 +33,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -61,13 +61,20 @@ struct Filled {
 
 using FillFlight = Flight<absl::StatusOr<Filled>>;
 
+// A read that the cache had no answer for.
+struct Miss {
+  Query query;
+  std::string key;                      // CacheKey(query...)
+  std::vector<std::string> fence_keys;  // FenceKeys(query...)
+  Fences fences;                        // As they were found by this read, after it arrived.
+};
+
 class Filler {
  public:
   struct Options {
-    // A lease outlives the longest load that is worth caching; a loader that dies frees the key after this.
-    absl::Duration lease_ttl = absl::Seconds(10);
-    // How long to wait for another replica's loader before loading without caching, and how often to look.
-    absl::Duration busy_wait = absl::Milliseconds(500);
+    // A loader that dies frees its key after this; one that lives renews its lease three times as often.
+    absl::Duration lease_ttl = absl::Seconds(1);
+    // How often to look whether another replica's loader is done.
     absl::Duration busy_poll = absl::Milliseconds(10);
     // A larger body is answered and not cached.
     size_t body_max_bytes = 8 << 20;
@@ -76,26 +83,25 @@ class Filler {
   Filler(Options options, Store* store, Control* control, FillFlight* flight, base::Executor* executor,
          const base::Clock* clock, base::Random* random);
 
-  // `key` is CacheKey(query...), `tag_keys` its TagKeys. `done` runs on this filler's executor, exactly once.
-  void Fill(Query query, std::string key, std::vector<std::string> tag_keys, absl::Duration timeout,
-            absl::AnyInvocable<void(absl::StatusOr<Filled>)> done);
+  // `done` runs on this filler's executor, exactly once.
+  void Fill(Miss miss, absl::Duration timeout, absl::AnyInvocable<void(absl::StatusOr<Filled>)> done);
 
  private:
   // One caller's miss, shared by the callbacks that drive it.
-  struct Miss;
-  using MissPtr = std::shared_ptr<Miss>;
+  struct Call;
+  using CallPtr = std::shared_ptr<Call>;
 
-  void Join(const MissPtr& miss);
-  void AcquireLease(const MissPtr& miss);
-  void TakeFromStore(const MissPtr& miss, Slot slot);
-  void Register(const MissPtr& miss);
-  void LoadUnderLease(const MissPtr& miss);
-  void Commit(const MissPtr& miss, ControlAnswer answer);
-  void LoadUncached(const MissPtr& miss);
-  void Release(const MissPtr& miss);
-  // Answers the caller and whoever waits for it. `proven`: see cache/flight/flight.h.
-  void Finish(const MissPtr& miss, absl::StatusOr<Filled> result, bool proven);
-  absl::Duration Remaining(const Miss& miss) const;
+  void Join(const CallPtr& call);
+  void AcquireLease(const CallPtr& call);
+  // `found`, if it is an answer.
+  static std::optional<Filled> Answer(const Miss& miss, const Found& found);
+  void KeepLease(const CallPtr& call);
+  // Under a lease what is loaded is cached.
+  void Load(const CallPtr& call);
+  void Put(const CallPtr& call, ControlAnswer answer);
+  // Answers the caller and whoever waits for it, and gives the lease back.
+  void Finish(const CallPtr& call, absl::StatusOr<Filled> result);
+  absl::Duration Remaining(const Call& call) const;
 
   const Options options_;
   Store* const store_;

@@ -1,37 +1,25 @@
-// Flight lets concurrent callers of one key share one load (single-flight), across executors, without ever handing a
-// caller an answer that was read before that caller arrived, unless it is proven to have been current until after.
+// Flight lets concurrent callers share one load (single-flight), across executors.
 //
-//   const uint64_t arrival = flight.Arrive();
 //   Flight<R>::Lead lead;
-//   switch (flight.Join(key, arrival, executor, [](std::shared_ptr<const R> r) { r == nullptr ? StartOver() : Use(*r);
-//   }, &lead)) {
-//     case Joined::kLead: lead.Mark(); Load(..., [&](R r) { lead.Land(std::move(r), /*proven=*/false); }); break;
+//   switch (flight.Join(group, executor, [](std::shared_ptr<const R> r) { r == nullptr ? StartOver() : Use(*r); },
+//   &lead)) {
+//     case Joined::kLead: Load(..., [&](R r) { lead.Land(std::move(r)); }); break;
 //     case Joined::kWait: break;          // the callback comes
 //     case Joined::kFull: LoadAlone();    // the callback does not come
 //   }
 //
-// TERMINOLOGY
-//   arrival   when a caller asked. A caller who starts over keeps its arrival.
-//   mark      set by the leader before it reads: all that the flight will answer was read after its last mark.
-//   closed    a flight that nobody can join any more; the next caller of the key leads a new one.
-//   proven    the leader's promise: from before the mark until the flight closed, what was read did not become
-//   outdated.
-//
-// A waiter gets the result if it arrived before the mark, or if the result is proven: it joined before the flight
-// closed. Otherwise it is told to start over, once: the flight it joins or leads then was opened after the first one
-// had closed, hence marked after the waiter's arrival.
+// Who may share is the caller's to say, by the name of the group: a waiter gets whatever its leader landed, also where
+// that was read before the waiter arrived. A leader that wants nobody to join from some moment on closes its flight.
 //
 // Ownership: a Lead borrows its Flight. A Lead that is destroyed without Land tells its waiters to start over, so a
 // loader
 //            that vanishes strands nobody.
 // Threads:   Flight is thread-safe; a Lead belongs to one executor. Callbacks are posted to their own executors.
-// Limits:    `waiters_max` callers wait for one key; a caller beyond that gets kFull.
+// Limits:    `waiters_max` callers wait in one group; a caller beyond that gets kFull.
 #ifndef SHADOWLINE_CACHE_FLIGHT_FLIGHT_H_
 #define SHADOWLINE_CACHE_FLIGHT_FLIGHT_H_
 
-#include <atomic>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -58,44 +46,38 @@ class Flight {
   Flight(const Flight&) = delete;
   Flight& operator=(const Flight&) = delete;
 
-  // A number for a caller that has just arrived.
-  uint64_t Arrive() { return order_.fetch_add(1); }
-
   // kLead: the caller loads, through `lead`. kWait: `landed` will be posted to `executor`.
-  Joined Join(const std::string& key, uint64_t arrival, base::Executor* executor, Landed landed, Lead* lead) {
+  Joined Join(const std::string& group, base::Executor* executor, Landed landed, Lead* lead) {
     base::MutexLock lock(&mutex_);
-    std::shared_ptr<Plane>& plane = open_[key];
-    if (plane == nullptr) {
-      plane = std::make_shared<Plane>();
-      *lead = Lead(this, key, plane);
+    auto [entry, first] = waiters_.try_emplace(group);
+    if (first) {
+      *lead = Lead(this, group);
       return Joined::kLead;
     }
-    if (plane->waiters.size() >= waiters_max_) return Joined::kFull;
-    plane->waiters.push_back(Waiter{arrival, executor, std::move(landed)});
+    if (entry->second.size() >= waiters_max_) return Joined::kFull;
+    entry->second.push_back(Waiter{executor, std::move(landed)});
     return Joined::kWait;
   }
 
  private:
   struct Waiter {
-    uint64_t arrival;
     base::Executor* executor;
     Landed landed;
   };
-  // `waiters` is guarded by mutex_ while the flight is open, and the leader's alone once it is closed.
-  struct Plane {
-    std::vector<Waiter> waiters;
-  };
 
-  void Close(const std::string& key, const std::shared_ptr<Plane>& plane) {
+  // The next caller of the group leads a new flight.
+  std::vector<Waiter> Close(const std::string& group) {
     base::MutexLock lock(&mutex_);
-    auto found = open_.find(key);
-    if (found != open_.end() && found->second == plane) open_.erase(found);
+    auto entry = waiters_.find(group);
+    std::vector<Waiter> waiters = std::move(entry->second);
+    waiters_.erase(entry);
+    return waiters;
   }
 
   const size_t waiters_max_;
-  std::atomic<uint64_t> order_{1};
   base::Mutex mutex_;
-  absl::flat_hash_map<std::string, std::shared_ptr<Plane>> open_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, std::vector<Waiter>> waiters_
+      ABSL_GUARDED_BY(mutex_);  // By group that has a leader.
 };
 
 template <typename Result>
@@ -104,56 +86,46 @@ class Flight<Result>::Lead {
   Lead() = default;
   Lead(Lead&& other) noexcept { *this = std::move(other); }
   Lead& operator=(Lead&& other) noexcept {
-    Finish(nullptr, false);
+    Finish(nullptr);
     flight_ = std::exchange(other.flight_, nullptr);
-    key_ = std::move(other.key_);
-    plane_ = std::move(other.plane_);
-    mark_ = other.mark_;
+    group_ = std::move(other.group_);
+    closed_ = other.closed_;
+    waiters_ = std::move(other.waiters_);
     return *this;
   }
-  ~Lead() { Finish(nullptr, false); }
+  ~Lead() { Finish(nullptr); }
 
   // Whether this leads a flight that has not landed.
   explicit operator bool() const { return flight_ != nullptr; }
 
-  // The last mark counts. Without one nobody shares a result that is not proven.
-  void Mark() {
-    if (flight_ != nullptr) mark_ = flight_->order_.fetch_add(1);
-  }
-  // Nobody joins from here on.
   void Close() {
-    if (flight_ != nullptr) flight_->Close(key_, plane_);
+    if (flight_ == nullptr || std::exchange(closed_, true)) return;
+    waiters_ = flight_->Close(group_);
   }
-  // Ends the flight. `proven` requires that Close() was called before the moment for which the proof holds.
-  void Land(const Result& result, bool proven) {
-    if (flight_ == nullptr) return;
-    Close();
-    Finish(plane_->waiters.empty() ? nullptr : std::make_shared<const Result>(result), proven);
-  }
+  void Land(const Result& result) { Finish(&result); }
 
  private:
   friend class Flight;
 
-  Lead(Flight* flight, std::string key, std::shared_ptr<Plane> plane)
-      : flight_(flight), key_(std::move(key)), plane_(std::move(plane)) {}
+  Lead(Flight* flight, std::string group) : flight_(flight), group_(std::move(group)) {}
 
-  void Finish(std::shared_ptr<const Result> result, bool proven) {
+  // Null: the waiters start over.
+  void Finish(const Result* result) {
     if (flight_ == nullptr) return;
     Close();
     flight_ = nullptr;
-    for (Waiter& waiter : plane_->waiters) {
-      const bool share = proven || waiter.arrival < mark_;
-      waiter.executor->Post([landed = std::move(waiter.landed), result = share ? result : nullptr]() mutable {
-        landed(std::move(result));
-      });
+    std::vector<Waiter> waiters = std::exchange(waiters_, {});
+    if (waiters.empty()) return;
+    const auto shared = result == nullptr ? nullptr : std::make_shared<const Result>(*result);
+    for (Waiter& waiter : waiters) {
+      waiter.executor->Post([landed = std::move(waiter.landed), shared]() mutable { landed(std::move(shared)); });
     }
-    plane_.reset();
   }
 
   Flight* flight_ = nullptr;
-  std::string key_;
-  std::shared_ptr<Plane> plane_;
-  uint64_t mark_ = 0;
+  std::string group_;
+  bool closed_ = false;
+  std::vector<Waiter> waiters_;  // Once closed.
 };
 
 }  // namespace shadowline::cache

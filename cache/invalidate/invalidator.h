@@ -1,15 +1,9 @@
-// Invalidator fences every cached key of a tag, so that neither a cached value nor one that is being loaded now can be
-// served afterwards.
-//
-// It removes no key from its tag: a loader that registers the key again at that moment would lose its registration, and
-// with it the next invalidation. Members go when their own time is over (cache/store.h).
-//
-// What it cannot know: a tag that Redis evicted. Run Redis with `noeviction`, or with `volatile-ttl`: a tag outlives
-// the values that are registered under it, so they are evicted first.
+// Invalidator replaces the fences of tags, so that neither a value that is cached under them nor one that is being
+// loaded now can be served afterwards. One step for each tag, however much is cached under it.
 //
 // Ownership: borrows Store, Clock and Random. Threads: belongs to its store's executor.
 // Errors:    the first of the store's. Repeating a call is harmless: it fences again.
-// Limits:    kMaxTagsPerCall tags; `batch` commands under way for each call.
+// Limits:    `batch` commands under way for each call; kMaxTagsPerCall tags for a call from outside.
 #ifndef SHADOWLINE_CACHE_INVALIDATE_INVALIDATOR_H_
 #define SHADOWLINE_CACHE_INVALIDATE_INVALIDATOR_H_
 
@@ -19,11 +13,11 @@
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
-#include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "cache/key/key.h"
 #include "cache/store.h"
 
 namespace shadowline::cache {
@@ -37,25 +31,24 @@ absl::Status CheckTags(const std::vector<std::string>& tags);
 class Invalidator {
  public:
   struct Options {
-    // How long it is remembered that the key was invalidated. Not what protects it: a lease that is gone is enough.
+    // How long a fence stands that nothing is cached behind: longer than it takes a transaction that it names to become
+    // visible, and than people remember to ask when a tag was invalidated.
     absl::Duration fence_ttl = absl::Minutes(2);
     size_t batch = 256;  // Commands under way at once.
   };
 
   Invalidator(Options options, Store* store, const base::Clock* clock, base::Random* random);
 
-  // `done` gets how many keys were fenced, once all fences stand. On error some may stand: call again. REQUIRES:
-  // CheckTags is OK.
-  void Invalidate(absl::string_view tenant, std::vector<std::string> tags,
-                  absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done);
+  // `done` is called once all fences stand. On error some may stand: call again. `transactions`: pg_current_xact_id()
+  // of writers that other statements may not see yet.
+  void Invalidate(std::vector<TenantTag> tags, std::vector<uint64_t> transactions,
+                  absl::AnyInvocable<void(absl::Status)> done);
 
  private:
   struct Call;
-  using CallPtr = std::shared_ptr<Call>;
 
-  // Each keeps `batch` commands under way, and goes on to what follows when all are answered.
-  void ReadTags(const CallPtr& call);
-  void FenceKeys(const CallPtr& call);
+  // Keeps `batch` commands under way.
+  void Advance(const std::shared_ptr<Call>& call);
 
   const Options options_;
   Store* const store_;

@@ -309,8 +309,8 @@ std::string CacheKey(const Endpoint& endpoint, absl::string_view tenant, uint64_
   return key;
 }
 
-std::string TagKey(absl::string_view tenant, absl::string_view tag) {
-  std::string key = "sl:tag:";
+std::string FenceKey(absl::string_view tenant, absl::string_view tag) {
+  std::string key = "sl:fence:";
   AppendEncoded(tenant, kPlain, &key);
   key.push_back(':');
   AppendEncoded(tag, kPlainOrSlash, &key);
@@ -334,6 +334,13 @@ std::vector<std::string> RenderTags(const Endpoint& endpoint, absl::string_view 
     }
   }
   return tags;
+}
+
+std::vector<std::string> FenceKeys(const Endpoint& endpoint, absl::string_view tenant,
+                                   const std::vector<std::optional<std::string>>& arguments) {
+  std::vector<std::string> keys = RenderTags(endpoint, tenant, arguments);
+  for (std::string& key : keys) key = FenceKey(tenant, key);
+  return keys;
 }
 
 }  // namespace shadowline::cache

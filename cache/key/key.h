@@ -1,12 +1,13 @@
 // Keys: the same question has one key, and nothing that a caller sends can forge another.
 //
 //   sl:<tenant>:<family>/<endpoint>:v<schema>.<epoch>:<32 hexadecimal digits: definition and canonical parameters>
-//   sl:tag:<tenant>:<tag>
+//   sl:fence:<tenant>:<tag>
 //
 // Tenant, names and tags are percent-encoded: every byte outside [A-Za-z0-9_.~/-] (and, in tenants, also '/').
 #ifndef SHADOWLINE_CACHE_KEY_KEY_H_
 #define SHADOWLINE_CACHE_KEY_KEY_H_
 
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -31,11 +32,22 @@ absl::StatusOr<std::vector<std::optional<std::string>>> CanonicalArguments(const
 std::string CacheKey(const Endpoint& endpoint, absl::string_view tenant, uint64_t epoch,
                      const std::vector<std::optional<std::string>>& arguments);
 
-std::string TagKey(absl::string_view tenant, absl::string_view tag);
+// What an invalidation is about. A tag belongs to one tenant.
+struct TenantTag {
+  std::string tenant;
+  std::string tag;  // With parameters filled in.
 
-// The tags of one read, with parameters filled in, not yet keys. A NULL fills in as nothing.
+  friend auto operator<=>(const TenantTag&, const TenantTag&) = default;
+};
+
+std::string FenceKey(absl::string_view tenant, absl::string_view tag);
+
+// The tags of one read, with parameters filled in. A NULL fills in as nothing.
 std::vector<std::string> RenderTags(const Endpoint& endpoint, absl::string_view tenant,
                                     const std::vector<std::optional<std::string>>& arguments);
+// The keys of their fences, in the same order.
+std::vector<std::string> FenceKeys(const Endpoint& endpoint, absl::string_view tenant,
+                                   const std::vector<std::optional<std::string>>& arguments);
 
 }  // namespace shadowline::cache
 

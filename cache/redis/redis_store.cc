@@ -13,7 +13,9 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "base/hash.h"
 #include "base/log.h"
 
 namespace shadowline::cache {
@@ -22,82 +24,104 @@ namespace {
 constexpr size_t kInputBytes = 64 << 10;
 // hiredis moves what is left of its buffer after each reply, so it is fed little at a time.
 constexpr size_t kFeedBytes = 8 << 10;
-constexpr absl::string_view kScanCount = "1000";
+// The scripts are sent in full (EVAL) instead of by digest: only fills and invalidations use them, a digest would save
+// Redis two of six microseconds, and there is no state to load again after a restart, a failover or SCRIPT FLUSH. They
+// read with pcall and compare bytes, so a key of another type is simply not what they look for.
 
-// The scripts are sent in full (EVAL) instead of by digest: only fills and tags use them, a digest would save Redis two
-// of six microseconds, and there is no state to load again after a restart, a failover or SCRIPT FLUSH. They read with
-// pcall and compare whole values, so a key of another type is simply not what they look for.
-
-// 1: granted. 2: granted in the place of a fence. 0: somebody else's lease. Otherwise the value that is there.
-constexpr absl::string_view kAcquireLease = R"(
+// The fence that stands under this mark; where there is none, the one that was brought.
+constexpr absl::string_view kEnsureFence = R"(
 local held = redis.pcall('GET', KEYS[1])
-local fenced = 0
-if type(held) == 'string' then
-  local kind = string.sub(held, 1, 1)
-  if kind == 'V' and #held >= 17 then return held end
-  if kind == 'L' and #held == 17 then return 0 end
-  if kind == 'F' and #held == 17 then fenced = 1 end
+if type(held) == 'string' and string.sub(held, 1, 1) == 'F' and string.sub(held, 18, 25) == ARGV[1] then
+  if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+  return held
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1 + fenced)";
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return ARGV[2])";
 
-constexpr absl::string_view kCommitFill = R"(
-if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+// The transactions that the old fence names are kept behind the new ones, also those of another mark.
+constexpr absl::string_view kReplaceFence = R"(
+local held = redis.pcall('GET', KEYS[1])
+local transactions = ARGV[2]
+if type(held) == 'string' and #held >= 33 and string.sub(held, 1, 1) == 'F' then
+  transactions = transactions .. string.sub(held, 34)
+end
+local kept = {}
+for transaction in string.gmatch(transactions, ' %d+') do
+  kept[#kept + 1] = transaction
+  if #kept == tonumber(ARGV[4]) then break end
+end
+local ttl = math.max(redis.call('PTTL', KEYS[1]), tonumber(ARGV[3]))
+redis.call('SET', KEYS[1], ARGV[1] .. table.concat(kept), 'PX', ttl)
+return 1)";
+
+constexpr absl::string_view kPut = R"(
+local held = redis.pcall('GET', KEYS[1])
+if type(held) == 'string' and #held >= 18 and string.sub(held, 1, 1) == 'V' and string.sub(held, 2, 17) ~= ARGV[1] then
+  return 0
+end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1)";
+
+constexpr absl::string_view kDiscard = R"(
+local held = redis.pcall('GET', KEYS[1])
+if type(held) ~= 'string' or string.sub(held, 1, 17) ~= 'V' .. ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1]))";
+
+constexpr absl::string_view kRenewLease = R"(
+if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2]))";
 
 constexpr absl::string_view kReleaseLease = R"(
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1]))";
 
-// A tag is a sorted set, scored by the time until which the key's registration lasts. Each addition sweeps a few that
-// are over, so a tag that is never idle does not grow for ever. That loses no registration: whoever registers a key
-// again sets its time anew, in one step with the sweep.
-constexpr absl::string_view kAddToTag = R"(
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local last = now + ARGV[2]
-local before = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not before or tonumber(before) < last then redis.call('ZADD', KEYS[1], last, ARGV[1]) end
-local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now, 'LIMIT', 0, 8)
-if #over > 0 then redis.call('ZREM', KEYS[1], unpack(over)) end
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-return 1)";
-
-std::string Head(char kind, absl::string_view token) { return absl::StrCat(absl::string_view(&kind, 1), token); }
+constexpr size_t kMarkBytes = 8;
+constexpr size_t kTimeBytes = 8;
 
 // PX wants at least one.
 std::string Milliseconds(absl::Duration ttl) {
   return absl::StrCat(std::max<int64_t>(absl::ToInt64Milliseconds(ttl), 1));
 }
 
-// A tag's characters are escaped, so that no tag's own key can end in this.
-std::string MarkKey(absl::string_view tag_key) { return absl::StrCat(tag_key, ":at"); }
+// A key's parts are escaped, so that no value's own key can end in this.
+std::string LeaseKey(absl::string_view key) { return absl::StrCat(key, ":lease"); }
 
-Slot ToSlot(std::string bytes) {
-  constexpr size_t kHeadBytes = 1 + kTokenBytes;
+// 'F', token, mark, microseconds since 1970 (big-endian; 0: never invalidated). Transactions follow, each after a
+// blank.
+std::string FenceHead(absl::string_view token, absl::string_view mark, absl::Time invalidated_at) {
+  const uint64_t micros = invalidated_at == absl::InfinitePast() ? 0 : absl::ToUnixMicros(invalidated_at);
+  std::string head = absl::StrCat("F", token, mark);
+  for (int shift = 56; shift >= 0; shift -= 8) head.push_back(static_cast<char>(micros >> shift));
+  return head;
+}
+
+// 'V', the fill's id, how many fences (one byte), their tokens, the envelope.
+std::string ValueBytes(const Fill& fill) {
+  const char fences = static_cast<char>(fill.fences.size() / kTokenBytes);
+  return absl::StrCat("V", fill.id, absl::string_view(&fences, 1), fill.fences, fill.envelope);
+}
+
+Slot ToSlot(std::string&& bytes) {
+  constexpr size_t kHeadBytes = 1 + kTokenBytes + 1;
   Slot slot;
   slot.kind = Slot::Kind::kForeign;
-  if (bytes.size() < kHeadBytes) return slot;
-  const bool bare = bytes.size() == kHeadBytes;
-  switch (bytes[0]) {
-    case 'V':
-      slot.kind = Slot::Kind::kValue;
-      break;
-    case 'L':
-      if (bare) slot.kind = Slot::Kind::kLease;
-      break;
-    case 'F':
-      if (bare) slot.kind = Slot::Kind::kFence;
-      break;
-    default:
-      break;
-  }
-  if (slot.kind == Slot::Kind::kForeign) return slot;
-  slot.token = bytes.substr(1, kTokenBytes);
-  bytes.erase(0, kHeadBytes);
+  if (bytes.size() < kHeadBytes || bytes[0] != 'V') return slot;
+  const size_t fences = static_cast<unsigned char>(bytes[kHeadBytes - 1]) * kTokenBytes;
+  if (bytes.size() < kHeadBytes + fences) return slot;
+  slot.kind = Slot::Kind::kValue;
+  slot.fill = bytes.substr(1, kTokenBytes);
+  slot.fences = bytes.substr(kHeadBytes, fences);
+  bytes.erase(0, kHeadBytes + fences);
   slot.bytes = std::move(bytes);
   return slot;
+}
+
+// The value of `name:value` in what INFO prints.
+absl::string_view InfoField(absl::string_view info, absl::string_view name) {
+  for (absl::string_view line : absl::StrSplit(info, "\r\n")) {
+    if (absl::ConsumePrefix(&line, name) && absl::ConsumePrefix(&line, ":")) return line;
+  }
+  return "";
 }
 
 bool IsWrongType(const Reply& reply) {
@@ -105,13 +129,6 @@ bool IsWrongType(const Reply& reply) {
 }
 
 }  // namespace
-
-// What a scan has found so far.
-struct RedisStore::Collected {
-  std::string tag_key;
-  std::vector<std::string> members;
-  absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done;
-};
 
 RedisStore::RedisStore(Options options, base::Executor* executor, const base::Clock* clock, base::Random* random)
     : options_(std::move(options)), executor_(executor), clock_(clock), random_(random), input_(kInputBytes, '\0') {}
@@ -129,41 +146,110 @@ void RedisStore::Shutdown() {
 
 // Commands.
 
-void RedisStore::Get(std::string key, SlotDone done) {
-  if (absl::Status admitted = Admit(); !admitted.ok()) return Fail(std::move(done), std::move(admitted));
-  AppendCommand(&output_, {"GET", key});
-  Enqueue(std::move(done));
+void RedisStore::Read(std::string key, std::vector<std::string> fence_keys, ReadDone done) {
+  if (absl::Status admitted = Admit(); !admitted.ok()) {
+    auto reading = std::make_shared<Reading>();
+    reading->done = std::move(done);
+    return Fail(ValueStep{std::move(reading)}, std::move(admitted));
+  }
+  AppendRead(key, fence_keys, std::move(done));
 }
 
-void RedisStore::AcquireLease(std::string key, std::string lease_id, absl::Duration ttl,
-                              absl::AnyInvocable<void(absl::StatusOr<Lease>)> done) {
-  Send({"EVAL", kAcquireLease, "1", key, Head('L', lease_id), Milliseconds(ttl)},
+void RedisStore::AppendRead(const std::string& key, const std::vector<std::string>& fence_keys, ReadDone done) {
+  auto reading = std::make_shared<Reading>();
+  reading->done = std::move(done);
+  for (const std::string& fence_key : fence_keys) {
+    AppendCommand(&output_, {"GET", fence_key});
+    Enqueue(FenceStep{reading});
+  }
+  AppendCommand(&output_, {"GET", key});
+  Enqueue(ValueStep{std::move(reading)});
+}
+
+void RedisStore::EnsureFences(std::vector<std::string> fence_keys, absl::Duration ttl,
+                              absl::AnyInvocable<void(absl::StatusOr<Fences>)> done) {
+  struct Ensuring {
+    size_t left;
+    absl::Status failed;
+    Fences fences;
+    absl::AnyInvocable<void(absl::StatusOr<Fences>)> done;
+  };
+  auto ensuring = std::make_shared<Ensuring>(Ensuring{fence_keys.size(), {}, {}, std::move(done)});
+  for (const std::string& fence_key : fence_keys) {
+    const std::string fresh = FenceHead(random_->Id(), mark_, absl::InfinitePast());
+    Send({"EVAL", kEnsureFence, "1", fence_key, mark_, fresh, Milliseconds(ttl)},
+         [this, ensuring](absl::StatusOr<Reply*> reply) {
+           if (!reply.ok()) {
+             ensuring->failed.Update(reply.status());
+           } else if ((*reply)->type != Reply::Type::kText) {
+             ensuring->failed.Update(Answered(**reply));
+           } else {
+             ensuring->fences.Add(ToFence((*reply)->text));
+           }
+           if (--ensuring->left > 0) return;
+           if (!ensuring->failed.ok()) return ensuring->done(ensuring->failed);
+           ensuring->done(std::move(ensuring->fences));
+         });
+  }
+}
+
+void RedisStore::ReplaceFence(std::string fence_key, std::string token, absl::Time at,
+                              std::vector<uint64_t> transactions, absl::Duration ttl,
+                              absl::AnyInvocable<void(absl::Status)> done) {
+  std::string named;
+  for (const uint64_t transaction : transactions) absl::StrAppend(&named, " ", transaction);
+  Send({"EVAL", kReplaceFence, "1", fence_key, FenceHead(token, mark_, at), named, Milliseconds(ttl),
+        absl::StrCat(kFenceTransactionsMax)},
        [this, done = std::move(done)](absl::StatusOr<Reply*> reply) mutable {
          if (!reply.ok()) return done(reply.status());
-         Lease lease;
-         if ((*reply)->type == Reply::Type::kText) {
-           lease.outcome = Lease::Outcome::kValue;
-           lease.slot = ToSlot(std::move((*reply)->text));
-         } else if ((*reply)->type == Reply::Type::kInteger) {
-           const int64_t granted = (*reply)->integer;
-           lease.outcome = granted == 0 ? Lease::Outcome::kBusy : Lease::Outcome::kGranted;
-           lease.after_fence = granted == 2;
-           lease.term = term_;
-         } else {
-           return done(Answered(**reply));
-         }
-         done(std::move(lease));
+         done((*reply)->type == Reply::Type::kInteger ? absl::OkStatus() : Answered(**reply));
        });
 }
 
-void RedisStore::CommitFill(std::string key, std::string lease_id, uint64_t term, std::string fill_id,
-                            std::string envelope, absl::Duration ttl,
-                            absl::AnyInvocable<void(absl::StatusOr<bool>)> done) {
-  if (term != term_) {
-    executor_->Post([done = std::move(done)]() mutable { done(false); });
-    return;
+void RedisStore::ReadFence(std::string fence_key, absl::AnyInvocable<void(absl::StatusOr<Fence>)> done) {
+  Send({"GET", fence_key}, [this, done = std::move(done)](absl::StatusOr<Reply*> reply) mutable {
+    if (!reply.ok()) return done(reply.status());
+    if ((*reply)->type == Reply::Type::kNil) return done(Fence());
+    if ((*reply)->type != Reply::Type::kText) return done(Answered(**reply));
+    done(ToFence((*reply)->text));
+  });
+}
+
+void RedisStore::AcquireLease(std::string key, std::string lease_id, absl::Duration ttl,
+                              std::vector<std::string> fence_keys,
+                              absl::AnyInvocable<void(absl::StatusOr<Lease>)> done) {
+  // The answer to the first command waits for those of the read behind it.
+  auto granted = std::make_shared<absl::StatusOr<bool>>(false);
+  if (absl::Status admitted = Admit(); !admitted.ok()) {
+    return Fail([done = std::move(done)](absl::StatusOr<Reply*> reply) mutable { done(reply.status()); }, admitted);
   }
-  Send({"EVAL", kCommitFill, "1", key, Head('L', lease_id), absl::StrCat("V", fill_id, envelope), Milliseconds(ttl)},
+  Send({"SET", LeaseKey(key), lease_id, "NX", "PX", Milliseconds(ttl)}, [this, granted](absl::StatusOr<Reply*> reply) {
+    if (!reply.ok()) {
+      *granted = reply.status();
+    } else if ((*reply)->type == Reply::Type::kStatus || (*reply)->type == Reply::Type::kNil) {
+      *granted = (*reply)->type == Reply::Type::kStatus;
+    } else {
+      *granted = Answered(**reply);
+    }
+  });
+  AppendRead(key, fence_keys, [granted, done = std::move(done)](absl::StatusOr<Found> found) mutable {
+    if (!granted->ok()) return done(granted->status());
+    if (!found.ok()) return done(found.status());
+    done(Lease{**granted, *std::move(found)});
+  });
+}
+
+void RedisStore::RenewLease(std::string key, std::string lease_id, absl::Duration ttl) {
+  Send({"EVAL", kRenewLease, "1", LeaseKey(key), lease_id, Milliseconds(ttl)}, [](absl::StatusOr<Reply*>) {});
+}
+
+void RedisStore::ReleaseLease(std::string key, std::string lease_id) {
+  Send({"EVAL", kReleaseLease, "1", LeaseKey(key), lease_id}, [](absl::StatusOr<Reply*>) {});
+}
+
+void RedisStore::Put(std::string key, std::string seen, Fill fill,
+                     absl::AnyInvocable<void(absl::StatusOr<bool>)> done) {
+  Send({"EVAL", kPut, "1", key, seen, ValueBytes(fill), Milliseconds(fill.ttl)},
        [this, done = std::move(done)](absl::StatusOr<Reply*> reply) mutable {
          if (!reply.ok()) return done(reply.status());
          if ((*reply)->type != Reply::Type::kInteger) return done(Answered(**reply));
@@ -171,72 +257,30 @@ void RedisStore::CommitFill(std::string key, std::string lease_id, uint64_t term
        });
 }
 
-void RedisStore::ReleaseLease(std::string key, std::string lease_id) {
-  Send({"EVAL", kReleaseLease, "1", key, Head('L', lease_id)}, [](absl::StatusOr<Reply*>) {});
-}
-
-void RedisStore::AddToTag(std::string tag_key, std::string key, absl::Duration ttl,
-                          absl::AnyInvocable<void(absl::Status)> done) {
-  Send({"EVAL", kAddToTag, "1", tag_key, key, Milliseconds(ttl)},
-       [this, done = std::move(done)](absl::StatusOr<Reply*> reply) mutable {
-         if (!reply.ok()) return done(reply.status());
-         done((*reply)->type == Reply::Type::kInteger ? absl::OkStatus() : Answered(**reply));
-       });
-}
-
-void RedisStore::TagMembers(std::string tag_key,
-                            absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) {
-  auto collected = std::make_unique<Collected>();
-  collected->tag_key = std::move(tag_key);
-  collected->done = std::move(done);
-  ScanTag("0", std::move(collected));
-}
-
-// A cursor means something only to the server that gave it. The next page is asked for from the callback of the last,
-// so it leaves on the same connection or not at all.
-void RedisStore::ScanTag(absl::string_view cursor, std::unique_ptr<Collected> collected) {
-  const std::string tag_key = collected->tag_key;
-  Send({"ZSCAN", tag_key, cursor, "COUNT", kScanCount},
-       [this, collected = std::move(collected)](absl::StatusOr<Reply*> reply) mutable {
-         if (!reply.ok()) return collected->done(reply.status());
-         Reply& page = **reply;
-         if (page.type != Reply::Type::kArray || page.elements.size() != 2) return collected->done(Answered(page));
-         std::vector<Reply>& found = page.elements[1].elements;
-         for (size_t i = 0; i + 1 < found.size(); i += 2) collected->members.push_back(std::move(found[i].text));
-         if (collected->members.size() > options_.members_max) {
-           return collected->done(absl::ResourceExhaustedError(
-               absl::StrCat("a tag has more than ", options_.members_max, " keys: declare narrower tags")));
-         }
-         const std::string next = std::move(page.elements[0].text);
-         if (next == "0") return collected->done(std::move(collected->members));
-         ScanTag(next, std::move(collected));
-       });
-}
-
-void RedisStore::MarkInvalidated(std::string tag_key, absl::Time at) {
-  Send({"SET", MarkKey(tag_key), absl::StrCat(absl::ToUnixMicros(at)), "PX", Milliseconds(options_.mark_ttl)},
-       [](absl::StatusOr<Reply*>) {});
-}
-
-void RedisStore::LastInvalidated(std::string tag_key, absl::AnyInvocable<void(absl::StatusOr<absl::Time>)> done) {
-  Send({"GET", MarkKey(tag_key)}, [this, done = std::move(done)](absl::StatusOr<Reply*> reply) mutable {
+void RedisStore::Discard(std::string key, std::string fill, absl::AnyInvocable<void(absl::Status)> done) {
+  Send({"EVAL", kDiscard, "1", key, fill}, [this, done = std::move(done)](absl::StatusOr<Reply*> reply) mutable {
     if (!reply.ok()) return done(reply.status());
-    if ((*reply)->type == Reply::Type::kNil) return done(absl::InfinitePast());
-    int64_t micros = 0;
-    if ((*reply)->type != Reply::Type::kText || !absl::SimpleAtoi((*reply)->text, &micros)) {
-      return done(Answered(**reply));
-    }
-    done(absl::FromUnixMicros(micros));
+    done((*reply)->type == Reply::Type::kInteger ? absl::OkStatus() : Answered(**reply));
   });
 }
 
-void RedisStore::Fence(std::string key, std::string fence_id, absl::Duration ttl,
-                       absl::AnyInvocable<void(absl::Status)> done) {
-  Send({"SET", key, Head('F', fence_id), "PX", Milliseconds(ttl)},
-       [this, done = std::move(done)](absl::StatusOr<Reply*> reply) mutable {
-         if (!reply.ok()) return done(reply.status());
-         done((*reply)->type == Reply::Type::kStatus ? absl::OkStatus() : Answered(**reply));
-       });
+Fence RedisStore::ToFence(absl::string_view bytes) const {
+  constexpr size_t kHeadBytes = 1 + kTokenBytes + kMarkBytes + kTimeBytes;
+  if (bytes.size() < kHeadBytes || bytes[0] != 'F' || bytes.substr(1 + kTokenBytes, kMarkBytes) != mark_) return {};
+  Fence fence;
+  fence.token = std::string(bytes.substr(1, kTokenBytes));
+  uint64_t micros = 0;
+  for (const char byte : bytes.substr(kHeadBytes - kTimeBytes, kTimeBytes)) {
+    micros = micros << 8 | static_cast<unsigned char>(byte);
+  }
+  if (micros != 0) fence.invalidated_at = absl::FromUnixMicros(static_cast<int64_t>(micros));
+  for (absl::string_view text : absl::StrSplit(bytes.substr(kHeadBytes), ' ', absl::SkipEmpty())) {
+    uint64_t transaction = 0;
+    // What cannot be read is no transaction that could ever be seen: nothing is cached behind this fence.
+    if (!absl::SimpleAtoi(text, &transaction)) transaction = UINT64_MAX;
+    fence.transactions.push_back(transaction);
+  }
+  return fence;
 }
 
 absl::Status RedisStore::Admit() {
@@ -265,9 +309,39 @@ void RedisStore::Enqueue(Pending pending) {
 
 void RedisStore::Fail(Pending pending, absl::Status status) {
   stats_.failed.fetch_add(1, std::memory_order_relaxed);
-  executor_->Post([pending = std::move(pending), status = std::move(status)]() mutable {
-    std::visit([&status](auto& done) { done(std::move(status)); }, pending);
+  executor_->Post([this, pending = std::move(pending), status = std::move(status)]() mutable {
+    Complete(std::move(pending), std::move(status));
   });
+}
+
+void RedisStore::Complete(Pending pending, absl::StatusOr<Reply*> reply) {
+  if (ReplyDone* done = std::get_if<ReplyDone>(&pending)) return (*done)(std::move(reply));
+  if (FenceStep* step = std::get_if<FenceStep>(&pending)) {
+    Reading& reading = *step->reading;
+    if (!reply.ok()) {
+      reading.failed.Update(reply.status());
+    } else if ((*reply)->type == Reply::Type::kText) {
+      reading.fences.Add(ToFence((*reply)->text));
+    } else if ((*reply)->type == Reply::Type::kNil || IsWrongType(**reply)) {
+      reading.fences.Add(Fence());
+    } else {
+      reading.failed.Update(Answered(**reply));
+    }
+    return;
+  }
+  Reading& reading = *std::get<ValueStep>(pending).reading;
+  reading.failed.Update(reply.status());
+  if (!reading.failed.ok()) return reading.done(std::move(reading.failed));
+  Found found;
+  found.fences = std::move(reading.fences);
+  if ((*reply)->type == Reply::Type::kText) {
+    found.slot = ToSlot(std::move((*reply)->text));
+  } else if (IsWrongType(**reply)) {
+    found.slot.kind = Slot::Kind::kForeign;
+  } else if ((*reply)->type != Reply::Type::kNil) {
+    return reading.done(Answered(**reply));
+  }
+  reading.done(std::move(found));
 }
 
 absl::Status RedisStore::Answered(const Reply& reply) const {
@@ -344,23 +418,55 @@ void RedisStore::Greet() {
   link_ = Link::kGreeting;
   reader_ = std::make_unique<ReplyReader>(options_.reply_max_bytes);
   const uint64_t term = term_;
-  const auto step = [&](std::initializer_list<absl::string_view> command, bool last) {
+  const auto step = [&](std::initializer_list<absl::string_view> command) {
     AppendCommand(&output_, command);
-    Enqueue([this, term, last](absl::StatusOr<Reply*> reply) {
+    Enqueue([this, term](absl::StatusOr<Reply*> reply) {
       if (!reply.ok() || term != term_ || link_ != Link::kGreeting) return;
       if ((*reply)->type != Reply::Type::kStatus) return Drop(Answered(**reply).message());
-      if (!last) return;
-      link_ = Link::kUp;
-      failures_ = 0;
-      stats_.up.store(true, std::memory_order_relaxed);
-      stats_.connections.fetch_add(1, std::memory_order_relaxed);
-      base::Log(base::Level::kInfo, "redis_up", {{"address", options_.address.text()}});
     });
   };
-  if (!options_.password.empty() && options_.user.empty()) step({"AUTH", options_.password}, false);
-  if (!options_.user.empty()) step({"AUTH", options_.user, options_.password}, false);
-  if (options_.database != 0) step({"SELECT", absl::StrCat(options_.database)}, false);
-  step({"PING"}, true);
+  if (!options_.password.empty() && options_.user.empty()) step({"AUTH", options_.password});
+  if (!options_.user.empty()) step({"AUTH", options_.user, options_.password});
+  if (options_.database != 0) step({"SELECT", absl::StrCat(options_.database)});
+  mark_.clear();
+  AskMark([this] {
+    link_ = Link::kUp;
+    failures_ = 0;
+    stats_.up.store(true, std::memory_order_relaxed);
+    stats_.connections.fetch_add(1, std::memory_order_relaxed);
+    base::Log(base::Level::kInfo, "redis_up", {{"address", options_.address.text()}});
+    WatchMark();
+  });
+}
+
+void RedisStore::AskMark(absl::AnyInvocable<void()> then) {
+  auto process = std::make_shared<std::string>();
+  AppendCommand(&output_, {"INFO", "server"});
+  Enqueue([this, term = term_, process](absl::StatusOr<Reply*> reply) {
+    if (!reply.ok() || term != term_) return;
+    if ((*reply)->type != Reply::Type::kText) return Drop(Answered(**reply).message());
+    *process = std::string(InfoField((*reply)->text, "run_id"));
+    if (process->empty()) Drop("INFO does not say which Redis it is");
+  });
+  AppendCommand(&output_, {"INFO", "replication"});
+  Enqueue([this, term = term_, process, then = std::move(then)](absl::StatusOr<Reply*> reply) mutable {
+    if (!reply.ok() || term != term_) return;
+    if ((*reply)->type != Reply::Type::kText) return Drop(Answered(**reply).message());
+    if (InfoField((*reply)->text, "role") != "master") return Drop("it is not a master");
+    const absl::string_view replication = InfoField((*reply)->text, "master_replid");
+    if (replication.empty()) return Drop("INFO does not say which Redis it is");
+    const std::string mark = base::Digest128(absl::StrCat(*process, replication)).substr(0, kMarkBytes);
+    if (!mark_.empty() && mark_ != mark) return Drop("it began a new life as a master");
+    mark_ = mark;
+    then();
+  });
+}
+
+void RedisStore::WatchMark() {
+  executor_->PostAfter(options_.mark_interval, [this, term = term_] {
+    if (term != term_ || link_ != Link::kUp) return;
+    AskMark([this] { WatchMark(); });
+  });
 }
 
 void RedisStore::Drop(absl::string_view cause) {
@@ -453,12 +559,7 @@ void RedisStore::Dispatch(Reply* reply) {
   ++answered_;
   while (!batches_.empty() && batches_.front().last <= answered_) batches_.pop_front();
   stats_.outstanding.store(pending_.size(), std::memory_order_relaxed);
-  if (ReplyDone* done = std::get_if<ReplyDone>(&pending)) return (*done)(reply);
-  SlotDone& done = std::get<SlotDone>(pending);
-  if (reply->type == Reply::Type::kText) return done(ToSlot(std::move(reply->text)));
-  if (reply->type == Reply::Type::kNil) return done(Slot());
-  if (IsWrongType(*reply)) return done(Slot{Slot::Kind::kForeign, "", ""});
-  done(Answered(*reply));
+  Complete(std::move(pending), reply);
 }
 
 void RedisStore::WatchDeadlines(absl::Duration delay) {

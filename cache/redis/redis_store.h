@@ -3,19 +3,24 @@
 //   RedisStore store({.address = RedisAddress::Parse("127.0.0.1:6379").value()}, loop, clock, random);
 //   loop->Attach(&store);  // connects from the loop's first turn on, and again whenever the connection is lost
 //
-// Commands of one turn leave in one write. A GET, the hot path, costs no script, no allocation for the command, and one
-// copy of the reply; everything that compares before it writes is a small script on one key.
+// Commands of one turn leave in one write. A read, the hot path, is a GET of the value and one of each fence: no
+// script, and one copy of each reply; everything that compares before it writes is a small script on one key.
+//
+// A fence bears the mark of the Redis that it was written to: of its process, and of its time as a master (INFO: run_id
+// and master_replid). After a restart or a failover that mark is another one, and so every fence counts as absent: the
+// one that had replaced it may be what was forgotten. The mark is read with each connection and every `mark_interval`,
+// and a Redis that is no master is given up.
 //
 // A reply can be matched to its command only by order. So when one does not come in time the connection is given up,
 // and every command on it fails: an answer that comes late is never read. While there is no connection every call fails
-// at once, which is what lets a reader go to the database without waiting. A new connection counts as up only once a
-// PING was answered.
+// at once, which is what lets a reader go to the database without waiting. A new connection counts as up only once its
+// INFO was answered.
 //
 // Ownership: borrows executor, clock and random. As a Pollable it must outlive its loop's thread.
 // Threads:   all calls on the executor, callbacks too; stats() from any thread.
 // Errors:    as in cache/store.h. Their messages name the address and Redis' own error, never a key or a value.
 // Limits:    outstanding_max commands and output_max_bytes of unsent output, then kResourceExhausted; a reply above
-//            reply_max_bytes costs the connection; a tag of more than members_max keys is kResourceExhausted.
+//            reply_max_bytes costs the connection.
 #ifndef SHADOWLINE_CACHE_REDIS_REDIS_STORE_H_
 #define SHADOWLINE_CACHE_REDIS_REDIS_STORE_H_
 
@@ -55,7 +60,7 @@ class RedisStore final : public Store, public base::Pollable {
     int database = 0;
     // From the turn in which a command was queued to its reply.
     absl::Duration command_timeout = absl::Milliseconds(50);
-    // From the attempt to the answered PING.
+    // From the attempt to the answered INFO.
     absl::Duration connect_timeout = absl::Milliseconds(500);
     // Between attempts: doubles from the first to the second, each jittered by half.
     absl::Duration reconnect_min = absl::Milliseconds(20);
@@ -63,9 +68,8 @@ class RedisStore final : public Store, public base::Pollable {
     size_t outstanding_max = 16384;
     size_t output_max_bytes = 64 << 20;
     size_t reply_max_bytes = 64 << 20;
-    size_t members_max = 1'000'000;
-    // How long it is remembered when a tag was last invalidated.
-    absl::Duration mark_ttl = absl::Hours(48);
+    // How often it is asked whether this still is the same master.
+    absl::Duration mark_interval = absl::Milliseconds(500);
   };
 
   struct Stats {
@@ -89,20 +93,19 @@ class RedisStore final : public Store, public base::Pollable {
 
   const Stats& stats() const { return stats_; }
 
-  void Get(std::string key, absl::AnyInvocable<void(absl::StatusOr<Slot>)> done) override;
-  void AcquireLease(std::string key, std::string lease_id, absl::Duration ttl,
+  void Read(std::string key, std::vector<std::string> fence_keys,
+            absl::AnyInvocable<void(absl::StatusOr<Found>)> done) override;
+  void EnsureFences(std::vector<std::string> fence_keys, absl::Duration ttl,
+                    absl::AnyInvocable<void(absl::StatusOr<Fences>)> done) override;
+  void ReplaceFence(std::string fence_key, std::string token, absl::Time at, std::vector<uint64_t> transactions,
+                    absl::Duration ttl, absl::AnyInvocable<void(absl::Status)> done) override;
+  void ReadFence(std::string fence_key, absl::AnyInvocable<void(absl::StatusOr<Fence>)> done) override;
+  void AcquireLease(std::string key, std::string lease_id, absl::Duration ttl, std::vector<std::string> fence_keys,
                     absl::AnyInvocable<void(absl::StatusOr<Lease>)> done) override;
-  void CommitFill(std::string key, std::string lease_id, uint64_t term, std::string fill_id, std::string envelope,
-                  absl::Duration ttl, absl::AnyInvocable<void(absl::StatusOr<bool>)> done) override;
+  void RenewLease(std::string key, std::string lease_id, absl::Duration ttl) override;
   void ReleaseLease(std::string key, std::string lease_id) override;
-  void AddToTag(std::string tag_key, std::string key, absl::Duration ttl,
-                absl::AnyInvocable<void(absl::Status)> done) override;
-  void TagMembers(std::string tag_key,
-                  absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) override;
-  void MarkInvalidated(std::string tag_key, absl::Time at) override;
-  void LastInvalidated(std::string tag_key, absl::AnyInvocable<void(absl::StatusOr<absl::Time>)> done) override;
-  void Fence(std::string key, std::string fence_id, absl::Duration ttl,
-             absl::AnyInvocable<void(absl::Status)> done) override;
+  void Put(std::string key, std::string seen, Fill fill, absl::AnyInvocable<void(absl::StatusOr<bool>)> done) override;
+  void Discard(std::string key, std::string fill, absl::AnyInvocable<void(absl::Status)> done) override;
 
   int Descriptor() const override { return descriptor_; }
   short Events() const override;        // NOLINT: poll(2)'s own type
@@ -114,16 +117,28 @@ class RedisStore final : public Store, public base::Pollable {
  private:
   enum class Link { kIdle, kWaiting, kConnecting, kGreeting, kUp, kShut };
 
-  using SlotDone = absl::AnyInvocable<void(absl::StatusOr<Slot>)>;
+  using ReadDone = absl::AnyInvocable<void(absl::StatusOr<Found>)>;
   // Gets the reply, or why there is none. The reply may be moved from. An error that Redis answered is a Reply too.
   using ReplyDone = absl::AnyInvocable<void(absl::StatusOr<Reply*>)>;
-  using Pending = std::variant<SlotDone, ReplyDone>;  // SlotDone spares the hot path a wrapper, hence an allocation.
+  // A read under way. Its replies come in the order of its commands: the fences, and then the value.
+  struct Reading {
+    absl::Status failed;
+    Fences fences;
+    ReadDone done;
+  };
+  struct FenceStep {
+    std::shared_ptr<Reading> reading;
+  };
+  struct ValueStep {
+    std::shared_ptr<Reading> reading;
+  };
+  // The steps of a read spare the hot path a wrapper for each, hence an allocation.
+  using Pending = std::variant<FenceStep, ValueStep, ReplyDone>;
   // The commands up to the one numbered `last` were flushed together and are due together.
   struct Batch {
     uint64_t last;
     absl::Duration due;
   };
-  struct Collected;
 
   // Why no command may be queued now; OK where one may.
   absl::Status Admit();
@@ -131,11 +146,17 @@ class RedisStore final : public Store, public base::Pollable {
   void Send(std::initializer_list<absl::string_view> command, ReplyDone done);
   void Enqueue(Pending pending);
   void Fail(Pending pending, absl::Status status);
-  void ScanTag(absl::string_view cursor, std::unique_ptr<Collected> collected);
+  void Complete(Pending pending, absl::StatusOr<Reply*> reply);
+  void AppendRead(const std::string& key, const std::vector<std::string>& fence_keys, ReadDone done);
+  // The fence in a reply; absent where it bears another mark.
+  Fence ToFence(absl::string_view bytes) const;
 
   void Connect();
   void Open(const absl::StatusOr<SocketAddress>& address);
   void Greet();
+  // Asks for this Redis' mark; `then` runs if it is a master, and has not changed since it was asked last.
+  void AskMark(absl::AnyInvocable<void()> then);
+  void WatchMark();
   // Gives the connection up, fails what is outstanding, and tries again later.
   void Drop(absl::string_view cause);
   void Close(absl::string_view cause);
@@ -155,6 +176,7 @@ class RedisStore final : public Store, public base::Pollable {
   Link link_ = Link::kIdle;
   int descriptor_ = -1;
   uint64_t term_ = 0;      // Numbers the connections.
+  std::string mark_;       // Of the Redis that this connection leads to.
   uint32_t failures_ = 0;  // Attempts since the connection was last up.
   // Where the address is a name.
   std::thread resolver_;

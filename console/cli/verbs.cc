@@ -325,7 +325,7 @@ int Verbs::Invalidate(const std::string& tenant, const std::vector<std::string>&
   request.set_tenant(tenant);
   for (const std::string& tag : tags) request.add_tags(tag);
   return Show<v1::InvalidateResponse>(client_.Invalidate(request), [](const v1::InvalidateResponse& it, const Style&) {
-    return absl::StrCat(Plural(it.keys_fenced(), "key"), " fenced\n");
+    return absl::StrCat(Plural(it.tags_fenced(), "tag"), " fenced\n");
   });
 }
 

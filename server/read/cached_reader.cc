@@ -10,6 +10,7 @@ namespace shadowline::server {
 namespace {
 
 namespace v1 = shadowline::v1;
+using cache::Found;
 using cache::Slot;
 
 constexpr size_t kNameBytesMax = 128;
@@ -39,7 +40,8 @@ struct CachedReader::Op {
   std::shared_ptr<const cache::CompiledCatalog> catalog;
   const cache::Endpoint* endpoint = nullptr;
   std::vector<std::optional<std::string>> arguments;
-  std::string key;  // Empty where the cache is not touched.
+  std::string key;                      // Empty where the cache is not touched.
+  std::vector<std::string> fence_keys;  // Where the cache is read.
 
   // Of the target's flag, as of `flags_version`.
   uint64_t flags_version = 0;
@@ -62,7 +64,7 @@ struct CachedReader::ShadowRead {
   Drawn drawn;
   absl::Duration asked_at;
   absl::Duration candidate_at;  // When the candidate's answer was here.
-  std::optional<absl::StatusOr<Slot>> slot;
+  std::optional<absl::StatusOr<Found>> found;
   std::optional<Truth> truth;
 };
 
@@ -210,28 +212,27 @@ void CachedReader::ReadShadow(OpPtr op) {
   if (!ReadDatabase(std::move(op), shadow)) return;
   ++shadow_reads_;
   shadow->asked_at = deps_.clock->Steady();
-  deps_.store->Get(shadow->drawn.key, [this, shadow](absl::StatusOr<Slot> slot) {
-    shadow->candidate_at = deps_.clock->Steady();
-    shadow->slot = std::move(slot);
-    CompleteShadow(shadow.get());
-  });
+  const cache::Query& query = shadow->drawn.query;
+  deps_.store->Read(shadow->drawn.key, cache::FenceKeys(*query.endpoint, query.tenant, query.arguments),
+                    [this, shadow](absl::StatusOr<Found> found) {
+                      shadow->candidate_at = deps_.clock->Steady();
+                      shadow->found = std::move(found);
+                      CompleteShadow(shadow.get());
+                    });
 }
 
 void CachedReader::CompleteShadow(ShadowRead* shadow) {
-  if (!shadow->slot.has_value() || !shadow->truth.has_value()) return;
+  if (!shadow->found.has_value() || !shadow->truth.has_value()) return;
   --shadow_reads_;
-  absl::StatusOr<Slot>& slot = *shadow->slot;
+  absl::StatusOr<Found>& found = *shadow->found;
   const absl::Duration latency = shadow->candidate_at - shadow->asked_at;
-  if (!slot.ok()) {
+  if (!found.ok()) {
     counters_->unavailable->Add();
     return deps_.verifier->Failed(shadow->drawn);
   }
-  std::optional<cache::CachedAnswer> answer = Decode(shadow->drawn.key, *slot);
-  if (!answer.has_value()) {
-    // Filled in the background, unless somebody is at it.
-    return deps_.verifier->Missed(std::move(shadow->drawn), latency, /*fill=*/slot->kind != Slot::Kind::kLease);
-  }
-  deps_.verifier->Submit({std::move(shadow->drawn), std::move(slot->token), *std::move(answer), shadow->asked_at,
+  std::optional<cache::CachedAnswer> answer = Decode(shadow->drawn.key, *found);
+  if (!answer.has_value()) return deps_.verifier->Missed(std::move(shadow->drawn), latency, /*fill=*/true);
+  deps_.verifier->Submit({std::move(shadow->drawn), std::move(found->slot.fill), *std::move(answer), shadow->asked_at,
                           shadow->candidate_at, std::move(shadow->truth)},
                          latency);
 }
@@ -240,20 +241,23 @@ void CachedReader::CompleteShadow(ShadowRead* shadow) {
 
 void CachedReader::ReadCache(OpPtr op) {
   if (op->route.verify) op->asked_at = deps_.clock->Steady();
+  op->fence_keys = cache::FenceKeys(*op->endpoint, op->request->tenant(), op->arguments);
   std::string key = op->key;
-  deps_.store->Get(std::move(key), [this, op = std::move(op)](absl::StatusOr<Slot> slot) mutable {
-    if (op->route.verify) op->candidate_latency = deps_.clock->Steady() - op->asked_at;
-    if (!slot.ok()) {
-      counters_->unavailable->Add();
-      if (op->route.verify) deps_.verifier->Failed(op->AsDrawn());
-      op->route.reason = v1::READ_REASON_CACHE_UNAVAILABLE;
-      ReadDatabase(std::move(op), nullptr);
-      return;
-    }
-    std::optional<cache::CachedAnswer> answer = Decode(op->key, *slot);
-    if (!answer.has_value()) return Fill(std::move(op));
-    ServeCached(std::move(op), std::move(slot->token), *std::move(answer));
-  });
+  std::vector<std::string> fence_keys = op->fence_keys;
+  deps_.store->Read(std::move(key), std::move(fence_keys),
+                    [this, op = std::move(op)](absl::StatusOr<Found> found) mutable {
+                      if (op->route.verify) op->candidate_latency = deps_.clock->Steady() - op->asked_at;
+                      if (!found.ok()) {
+                        counters_->unavailable->Add();
+                        if (op->route.verify) deps_.verifier->Failed(op->AsDrawn());
+                        op->route.reason = v1::READ_REASON_CACHE_UNAVAILABLE;
+                        ReadDatabase(std::move(op), nullptr);
+                        return;
+                      }
+                      std::optional<cache::CachedAnswer> answer = Decode(op->key, *found);
+                      if (!answer.has_value()) return Fill(std::move(op), std::move(found->fences));
+                      ServeCached(std::move(op), std::move(found->slot.fill), *std::move(answer));
+                    });
 }
 
 void CachedReader::ServeCached(OpPtr op, std::string fill, cache::CachedAnswer answer) {
@@ -274,17 +278,12 @@ void CachedReader::ServeCached(OpPtr op, std::string fill, cache::CachedAnswer a
   deps_.verifier->Submit(std::move(sample), latency);
 }
 
-void CachedReader::Fill(OpPtr op) {
+void CachedReader::Fill(OpPtr op, cache::Fences fences) {
   op->route.reason = v1::READ_REASON_CACHE_MISS;
   const absl::Duration remaining = op->deadline - deps_.clock->Steady();
   if (remaining <= absl::ZeroDuration()) return Fail(std::move(op), absl::DeadlineExceededError(kTooLate));
-  std::vector<std::string> tag_keys;
-  for (const std::string& tag : cache::RenderTags(*op->endpoint, op->request->tenant(), op->arguments)) {
-    tag_keys.push_back(cache::TagKey(op->request->tenant(), tag));
-  }
-  cache::Query query = op->AsQuery();
-  std::string key = op->key;
-  deps_.filler->Fill(std::move(query), std::move(key), std::move(tag_keys), remaining,
+  cache::Miss miss{op->AsQuery(), op->key, std::move(op->fence_keys), std::move(fences)};
+  deps_.filler->Fill(std::move(miss), remaining,
                      [this, op = std::move(op)](absl::StatusOr<cache::Filled> filled) mutable {
                        if (filled.ok() && filled->from_store) {
                          const uint64_t etag = cache::Etag(filled->answer.found, filled->answer.body);
@@ -306,15 +305,16 @@ void CachedReader::Fill(OpPtr op) {
                      });
 }
 
-std::optional<cache::CachedAnswer> CachedReader::Decode(const std::string& key, const Slot& slot) {
-  if (slot.kind == Slot::Kind::kValue) {
-    absl::StatusOr<cache::CachedAnswer> answer = cache::DecodeEnvelope(key, slot.bytes);
+std::optional<cache::CachedAnswer> CachedReader::Decode(const std::string& key, const Found& found) {
+  bool garbage = found.slot.kind == Slot::Kind::kForeign;
+  if (cache::Admits(found)) {
+    absl::StatusOr<cache::CachedAnswer> answer = cache::DecodeEnvelope(key, found.slot.bytes);
     if (answer.ok()) {
       counters_->hits->Add();
       return *std::move(answer);
     }
+    garbage = true;
   }
-  const bool garbage = slot.kind == Slot::Kind::kValue || slot.kind == Slot::Kind::kForeign;
   (garbage ? counters_->garbage : counters_->misses)->Add();
   return std::nullopt;
 }

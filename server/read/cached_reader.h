@@ -88,10 +88,10 @@ class CachedReader final : public Reader {
   void CompleteShadow(ShadowRead* shadow);
   void ReadCache(OpPtr op);
   void ServeCached(OpPtr op, std::string fill, cache::CachedAnswer answer);
-  void Fill(OpPtr op);
+  void Fill(OpPtr op, cache::Fences fences);
 
-  // The answer in `slot`; nothing where it holds none. Counts what it was.
-  std::optional<cache::CachedAnswer> Decode(const std::string& key, const cache::Slot& slot);
+  // The answer in what was found; nothing where it is none. Counts what it was.
+  std::optional<cache::CachedAnswer> Decode(const std::string& key, const cache::Found& found);
   void Reply(OpPtr op, shadowline::v1::Source source, bool found, std::string body, absl::Duration age, uint64_t etag);
   void Fail(OpPtr op, absl::Status status);
 

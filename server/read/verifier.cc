@@ -17,8 +17,8 @@
 namespace shadowline::server {
 namespace {
 
-// Samples are judged together, at most this late: waking the executor for each of them cost a busy lane, which shares its
-// processor, more than the judging.
+// Samples are judged together, at most this late: waking the executor for each of them cost a busy lane, which shares
+// its processor, more than the judging.
 constexpr absl::Duration kGather = absl::Milliseconds(1);
 
 using diff::Look;
@@ -46,12 +46,8 @@ diff::EvidenceKey EvidenceKeyOf(const Drawn& drawn) {
   return key;
 }
 
-std::vector<std::string> TagKeysOf(const cache::Query& query) {
-  std::vector<std::string> keys;
-  for (const std::string& tag : cache::RenderTags(*query.endpoint, query.tenant, query.arguments)) {
-    keys.push_back(cache::TagKey(query.tenant, tag));
-  }
-  return keys;
+std::vector<std::string> FenceKeysOf(const cache::Query& query) {
+  return cache::FenceKeys(*query.endpoint, query.tenant, query.arguments);
 }
 
 bool SawAllOf(absl::string_view control_snapshot, absl::string_view fill_snapshot) {
@@ -99,7 +95,7 @@ struct Verifier::Counters {
     fills_failed = by_outcome(kFills, kFillsHelp, "failed");
     fills_refused = by_outcome(kFills, kFillsHelp, "refused");
     constexpr char kRepairs[] = "shadowline_repairs_total";
-    constexpr char kRepairsHelp[] = "Fences put on entries that were confirmed to be stale.";
+    constexpr char kRepairsHelp[] = "Entries that were confirmed to be stale and removed.";
     repairs_done = by_outcome(kRepairs, kRepairsHelp, "done");
     repairs_failed = by_outcome(kRepairs, kRepairsHelp, "failed");
     const auto shed = [metrics](const char* why) {
@@ -338,12 +334,13 @@ void Verifier::LookAgain(const std::string& id, uint64_t turn) {
   episode->look = Look();
   // The time before the question: the fill was still served then, or later.
   episode->look.candidate_at = At(deps_.clock->Steady());
-  deps_.store->Get(episode->opener->sample.drawn.key, [this, id](absl::StatusOr<cache::Slot> slot) {
+  const Drawn& drawn = episode->opener->sample.drawn;
+  deps_.store->Read(drawn.key, FenceKeysOf(drawn.query), [this, id](absl::StatusOr<cache::Found> found) {
     Episode* open = Find(id);
     if (open == nullptr) return;
-    if (!slot.ok()) {
+    if (!found.ok()) {
       open->look.candidate = Look::Candidate::kUnknown;
-    } else if (slot->kind != cache::Slot::Kind::kValue || slot->token != open->opener->sample.fill) {
+    } else if (!cache::Admits(*found) || found->slot.fill != open->opener->sample.fill) {
       open->look.candidate = Look::Candidate::kReplaced;
       // The fill is gone after it differed: what the database says now adds nothing.
       if (open->difference.differences_total > 0) {
@@ -486,8 +483,9 @@ const diff::CompiledRules& Verifier::RulesOf(const cache::Query& query) {
 void Verifier::Confirm(const Episode& episode) {
   const Sample& sample = episode.opener->sample;
   const cache::Endpoint& endpoint = *sample.drawn.query.endpoint;
-  deps_.store->Fence(sample.drawn.key, deps_.random->Id(), options_.fence_ttl, [this](absl::Status fenced) {
-    (fenced.ok() ? counters_->repairs_done : counters_->repairs_failed)->Add();
+  // Only this very fill: what has replaced it is not known to be wrong.
+  deps_.store->Discard(sample.drawn.key, sample.fill, [this](absl::Status discarded) {
+    (discarded.ok() ? counters_->repairs_done : counters_->repairs_failed)->Add();
   });
 
   auto report = std::make_shared<Report>();
@@ -525,11 +523,15 @@ void Verifier::Confirm(const Episode& episode) {
   if (tags.empty()) return Conclude(report.get());
   for (size_t i = 0; i < tags.size(); ++i) {
     report->tags.emplace_back(tags[i], absl::UnknownError("not asked yet"));
-    deps_.store->LastInvalidated(cache::TagKey(sample.drawn.query.tenant, tags[i]),
-                                 [this, report, i](absl::StatusOr<absl::Time> at) {
-                                   report->tags[i].second = std::move(at);
-                                   if (--report->waiting == 0) Conclude(report.get());
-                                 });
+    deps_.store->ReadFence(cache::FenceKey(sample.drawn.query.tenant, tags[i]),
+                           [this, report, i](absl::StatusOr<cache::Fence> fence) {
+                             if (fence.ok()) {
+                               report->tags[i].second = fence->invalidated_at;
+                             } else {
+                               report->tags[i].second = fence.status();
+                             }
+                             if (--report->waiting == 0) Conclude(report.get());
+                           });
   }
 }
 
@@ -570,13 +572,14 @@ void Verifier::Fill(Drawn drawn) {
     fills_.fetch_sub(1);
     return counters_->fills_refused->Add();
   }
-  std::vector<std::string> tag_keys = TagKeysOf(drawn.query);
   const absl::Duration timeout = drawn.query.endpoint->timeout;
-  deps_.filler->Fill(std::move(drawn.query), std::move(drawn.key), std::move(tag_keys), timeout,
-                     [this](absl::StatusOr<cache::Filled> filled) {
-                       fills_.fetch_sub(1);
-                       (filled.ok() ? counters_->fills_done : counters_->fills_failed)->Add();
-                     });
+  std::vector<std::string> fence_keys = FenceKeysOf(drawn.query);
+  // What the reader saw of the fences is old by now.
+  cache::Miss miss{std::move(drawn.query), std::move(drawn.key), std::move(fence_keys), {.complete = false}};
+  deps_.filler->Fill(std::move(miss), timeout, [this](absl::StatusOr<cache::Filled> filled) {
+    fills_.fetch_sub(1);
+    (filled.ok() ? counters_->fills_done : counters_->fills_failed)->Add();
+  });
 }
 
 void Verifier::Gauge() {

@@ -9,7 +9,7 @@
 //   3. Equal: matched. Unequal is not wrong yet: an episode, one for each (key, fill), looks again as the freshness
 //      rule says (diff/verdict/freshness.h), the candidate first and the control after it. Samples of the same fill
 //      join the open episode.
-//   4. Confirmed: the stale entry is fenced, so that it is not served again, and the divergence is handed to `record`.
+//   4. Confirmed: the stale entry is removed, so that it is not served again, and the divergence is handed to `record`.
 //
 // Proof by an earlier match
 //   A control answer that equalled a fill, and whose statement was sent at time q, proves every read of that fill that
@@ -96,8 +96,6 @@ class Verifier {
     size_t matches_max = 100'000;
     // As diff::FreshnessCase::Options.
     int max_rounds = 5;
-    // How long a fence on a stale entry stands: longer than the longest load.
-    absl::Duration fence_ttl = absl::Minutes(2);
     // Secret of the digests that stand for values.
     std::string redaction_secret;
   };

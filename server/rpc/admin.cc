@@ -6,7 +6,6 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "cache/catalog/parse.h"
-#include "cache/invalidate/invalidator.h"
 #include "server/rpc/convert.h"
 
 namespace shadowline::server {
@@ -307,6 +306,11 @@ void Admin::Invalidate(const v1::InvalidateRequest& request, const std::string& 
   if (const absl::Status named = CheckText("tenant", request.tenant(), kMaxNameBytes, true); !named.ok())
     return done(named);
   if (const absl::Status checked = cache::CheckTags(tags); !checked.ok()) return done(checked);
+  if (static_cast<size_t>(request.transactions_size()) > cache::kFenceTransactionsMax) {
+    return done(
+        absl::InvalidArgumentError(absl::StrCat("transactions: ", request.transactions_size(), " are more than the ",
+                                                cache::kFenceTransactionsMax, " of one call; split it")));
+  }
   const auto flags = Flags();
   if (!flags.ok()) return done(flags.status());
   if (!(*flags)->HasTenant(request.tenant())) {
@@ -315,7 +319,10 @@ void Admin::Invalidate(const v1::InvalidateRequest& request, const std::string& 
   // Writers call this all day: the line is for those who look for it.
   base::Log(base::Level::kDebug, "cache_invalidate",
             {{"tenant", request.tenant()}, {"tags", tags.size()}, {"peer", peer}});
-  deps_.invalidate(request.tenant(), std::move(tags), std::move(done));
+  std::vector<cache::TenantTag> of_tenant;
+  for (std::string& tag : tags) of_tenant.push_back({request.tenant(), std::move(tag)});
+  deps_.invalidate(std::move(of_tenant), {request.transactions().begin(), request.transactions().end()},
+                   std::move(done));
 }
 
 }  // namespace shadowline::server

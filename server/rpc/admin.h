@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "cache/catalog/catalog.h"
 #include "cache/catalog/catalog_store.h"
+#include "cache/invalidate/invalidator.h"
 #include "diff/evidence/evidence_reader.h"
 #include "flags/board.h"
 #include "rollout/commands.h"
@@ -36,7 +37,7 @@ inline constexpr size_t kMaxFlagsListed = 10'000;
 
 class Admin {
  public:
-  using Invalidated = absl::AnyInvocable<void(absl::StatusOr<uint64_t>)>;
+  using Invalidated = absl::AnyInvocable<void(absl::Status)>;
 
   struct Deps {
     cache::CatalogStore* catalogs = nullptr;
@@ -47,7 +48,8 @@ class Admin {
     // The catalog that this replica reads by; null before the first.
     std::function<std::shared_ptr<const cache::CompiledCatalog>()> catalog;
     // cache::Invalidator on its own executor. Calls back once, on any thread; dropping the callback means unavailable.
-    std::function<void(std::string tenant, std::vector<std::string> tags, Invalidated done)> invalidate;
+    std::function<void(std::vector<cache::TenantTag> tags, std::vector<uint64_t> transactions, Invalidated done)>
+        invalidate;
   };
 
   explicit Admin(Deps deps);
@@ -80,7 +82,7 @@ class Admin {
                              v1::Divergence* response);
   absl::Status GetReport(const v1::GetReportRequest& request, const std::string& peer, v1::Report* response);
 
-  // Does not block: `done` gets the number of keys fenced, or why there is none, on any thread, also inside this call.
+  // Does not block: `done` is called once all fences stand, or cannot, on any thread, also inside this call.
   void Invalidate(const v1::InvalidateRequest& request, const std::string& peer, Invalidated done);
 
  private:

@@ -95,11 +95,11 @@ class CacheRpc final : public v1::CacheService::Service {
   // What the fences came to. Shared with the callback, which may come after the call has given up, or be dropped.
   class Outcome {
    public:
-    void Set(absl::StatusOr<uint64_t> fenced) {
+    void Set(absl::Status fenced) {
       base::MutexLock lock(&mutex_);
       if (!fenced_.has_value()) fenced_ = std::move(fenced);
     }
-    std::optional<absl::StatusOr<uint64_t>> Await(absl::Duration timeout) {
+    std::optional<absl::Status> Await(absl::Duration timeout) {
       base::MutexLock lock(&mutex_);
       mutex_.AwaitWithTimeout(absl::Condition(this, &Outcome::Known), timeout);
       return fenced_;
@@ -109,7 +109,7 @@ class CacheRpc final : public v1::CacheService::Service {
     bool Known() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return fenced_.has_value(); }
 
     base::Mutex mutex_;
-    std::optional<absl::StatusOr<uint64_t>> fenced_ ABSL_GUARDED_BY(mutex_);
+    std::optional<absl::Status> fenced_ ABSL_GUARDED_BY(mutex_);
   };
   // Lives as long as the callback: if that is dropped, the replica is going down.
   struct Promise {
@@ -125,15 +125,14 @@ class CacheRpc final : public v1::CacheService::Service {
   grpc::Status Run(grpc::ServerContext* context, const v1::InvalidateRequest& request,
                    v1::InvalidateResponse* response) {
     const auto outcome = std::make_shared<Outcome>();
-    admin_->Invalidate(request, context->peer(), [promise = Promise(outcome)](absl::StatusOr<uint64_t> fenced) {
-      promise.outcome->Set(std::move(fenced));
-    });
+    admin_->Invalidate(request, context->peer(),
+                       [promise = Promise(outcome)](absl::Status fenced) { promise.outcome->Set(std::move(fenced)); });
     const auto fenced = outcome->Await(TimeLeft(*context, timeout_));
     if (!fenced.has_value()) {
       return grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, "not every fence is known to stand; retry until OK");
     }
-    if (!fenced->ok()) return ToGrpc(fenced->status());
-    response->set_keys_fenced(**fenced);
+    if (!fenced->ok()) return ToGrpc(*fenced);
+    response->set_tags_fenced(request.tags_size());
     return grpc::Status::OK;
   }
 

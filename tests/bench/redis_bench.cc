@@ -26,7 +26,8 @@ support::PrivateRedis* Redis() {
   static auto* const redis = [] {
     auto* started = new support::PrivateRedis;
     redisContext* context = redisConnectUnix(started->socket().c_str());
-    const std::string value = absl::StrCat("V", std::string(kTokenBytes, 'f'), std::string(1024, 'v'));
+    const std::string value =
+        absl::StrCat("V", std::string(kTokenBytes, 'f'), absl::string_view("\0", 1), std::string(1024, 'v'));
     freeReplyObject(redisCommand(context, "SET key %b", value.data(), value.size()));
     redisFree(context);
     return started;
@@ -44,8 +45,8 @@ struct StoreLoad {
   void Start() {
     --left;
     ++under_way;
-    store->Get("key", [this](absl::StatusOr<Slot> slot) {
-      if (!slot.ok() || slot->bytes.size() != 1024) std::abort();
+    store->Read("key", {}, [this](absl::StatusOr<Found> found) {
+      if (!found.ok() || found->slot.bytes.size() != 1024) std::abort();
       --under_way;
       if (left > 0) return Start();
       if (under_way == 0) done.set_value();

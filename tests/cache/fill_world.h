@@ -45,13 +45,9 @@ class FillWorld {
   // Committed at once.
   void Write(const std::string& row, std::optional<std::string> value) { database.Write(DatabaseRow(row), value); }
 
-  // `*result` is set when the answer is there.
-  void Fill(Filler* filler, const std::string& row, Result* result, absl::Duration timeout = absl::Seconds(5)) {
-    filler->Fill(QueryOf(row), KeyOf(row), {TagKey("acme", TagOf(row))}, timeout,
-                 [result](absl::StatusOr<Filled> filled) {
-                   EXPECT_FALSE(result->has_value()) << "answered twice";
-                   *result = std::move(filled);
-                 });
+  std::string FenceOf(const std::string& row) const { return FenceKey("acme", TagOf(row)); }
+  Miss MissOf(const std::string& row, Fences fences) const {
+    return {QueryOf(row), KeyOf(row), {FenceOf(row)}, std::move(fences)};
   }
 
   sim::SimWorld sim;
@@ -70,6 +66,19 @@ struct Replica {
         filler({}, &store, control == nullptr ? &world->control : control, &flight, world->sim.executor(),
                world->sim.clock(), world->sim.random()),
         invalidator({}, &store, world->sim.clock(), world->sim.random()) {}
+
+  // A read that looks for the fences first, as readers do, and fills whatever it finds. `*result` is set when the
+  // answer is there.
+  void Fill(FillWorld* world, const std::string& row, FillWorld::Result* result,
+            absl::Duration timeout = absl::Seconds(5)) {
+    store.Read(world->KeyOf(row), {world->FenceOf(row)}, [=, this](absl::StatusOr<Found> found) {
+      Fences fences = found.ok() ? found->fences : Fences{.complete = false};
+      filler.Fill(world->MissOf(row, std::move(fences)), timeout, [result](absl::StatusOr<Filled> filled) {
+        EXPECT_FALSE(result->has_value()) << "answered twice";
+        *result = std::move(filled);
+      });
+    });
+  }
 
   sim::SimStore store;
   FillFlight flight;

@@ -53,17 +53,25 @@ class FillerTest : public testing::Test {
   }
   Filled Fill(Replica* replica, const std::string& row = "42") {
     Result result;
-    world_.Fill(&replica->filler, row, &result);
+    replica->Fill(&world_, row, &result);
     while (!result.has_value() && world_.sim.executor()->RunOne()) {
     }
     return result.value().value();
   }
-  void Invalidate(Replica* replica, const std::string& row = "42") {
-    std::optional<absl::StatusOr<uint64_t>> fenced;
-    replica->invalidator.Invalidate("acme", {world_.TagOf(row)},
-                                    [&](absl::StatusOr<uint64_t> count) { fenced = std::move(count); });
+  void Invalidate(Replica* replica, const std::string& row = "42") { Invalidate(replica, row, {}); }
+  void Invalidate(Replica* replica, const std::string& row, std::vector<uint64_t> transactions) {
+    std::optional<absl::Status> fenced;
+    replica->invalidator.Invalidate({{"acme", world_.TagOf(row)}}, std::move(transactions),
+                                    [&](absl::Status status) { fenced = status; });
     RunUntil([&] { return fenced.has_value(); });
-    ASSERT_TRUE(fenced->ok()) << fenced->status();
+    ASSERT_TRUE(fenced->ok()) << *fenced;
+  }
+  // Is there an answer in the cache?
+  bool Cached(const std::string& row = "42") {
+    std::optional<absl::StatusOr<Found>> found;
+    other_.store.Read(world_.KeyOf(row), {world_.FenceOf(row)}, [&](absl::StatusOr<Found> read) { found = read; });
+    RunUntil([&] { return found.has_value(); });
+    return Admits(found->value());
   }
   Slot::Kind Held(const std::string& row = "42") {
     const sim::SimRedis::Entry* entry = world_.redis.Find(world_.KeyOf(row));
@@ -92,7 +100,7 @@ TEST_F(FillerTest, AMissIsLoadedAndCached) {
 
 TEST_F(FillerTest, ConcurrentMissesOfOneProcessCostOneLoad) {
   std::vector<Result> results(50);
-  for (Result& result : results) world_.Fill(&replica_.filler, "42", &result);
+  for (Result& result : results) replica_.Fill(&world_, "42", &result);
   world_.sim.RunUntilIdle();
   for (const Result& result : results) EXPECT_EQ(result->value().answer.body, "old");
   EXPECT_EQ(world_.control.queries(), 1u);
@@ -100,8 +108,8 @@ TEST_F(FillerTest, ConcurrentMissesOfOneProcessCostOneLoad) {
 
 TEST_F(FillerTest, AnotherReplicaWaitsForTheLoaderThatHoldsTheLease) {
   Result first, second;
-  world_.Fill(&replica_.filler, "42", &first);
-  world_.Fill(&other_.filler, "42", &second);
+  replica_.Fill(&world_, "42", &first);
+  other_.Fill(&world_, "42", &second);
   world_.sim.RunUntilIdle();
   EXPECT_EQ(first->value().answer.body, "old");
   EXPECT_EQ(second->value().answer.body, "old");
@@ -109,7 +117,7 @@ TEST_F(FillerTest, AnotherReplicaWaitsForTheLoaderThatHoldsTheLease) {
   EXPECT_EQ(world_.control.queries(), 1u);
 }
 
-TEST_F(FillerTest, AFencedKeySaysThatItsFillCameAfterAWrite) {
+TEST_F(FillerTest, AFillAfterAnInvalidationSaysSo) {
   Fill(&replica_);
   world_.Write("42", "new");
   Invalidate(&replica_);
@@ -121,23 +129,22 @@ TEST_F(FillerTest, AFencedKeySaysThatItsFillCameAfterAWrite) {
 
 TEST_F(FillerTest, AnInvalidationDuringTheLoadKeepsItOutOfTheCache) {
   Result slow;
-  world_.Fill(&replica_.filler, "42", &slow);
+  replica_.Fill(&world_, "42", &slow);
   RunUntil([&] { return world_.control.queries() == 1; });
   Invalidate(&other_);
   RunUntil([&] { return slow.has_value(); });
-  EXPECT_FALSE(slow->value().cached);
-  EXPECT_EQ(Held(), Slot::Kind::kFence);
+  EXPECT_FALSE(Cached()) << "it was put behind a fence that is gone";
 }
 
 TEST_F(FillerTest, ACallerWhoCameAfterTheInvalidationIsNotAnsweredByTheLoadBeforeIt) {
   HeldControl control(&world_);
   Replica replica(&world_, &control);
   Result slow, late;
-  world_.Fill(&replica.filler, "42", &slow);
+  replica.Fill(&world_, "42", &slow);
   RunUntil([&] { return control.held() == 1; });
   world_.Write("42", "new");
   Invalidate(&other_);
-  world_.Fill(&replica.filler, "42", &late);
+  replica.Fill(&world_, "42", &late);
   control.Release();
   RunUntil([&] { return control.held() == 1; });
   control.Release();
@@ -146,32 +153,74 @@ TEST_F(FillerTest, ACallerWhoCameAfterTheInvalidationIsNotAnsweredByTheLoadBefor
   EXPECT_EQ(late->value().answer.body, "new");
 }
 
-TEST_F(FillerTest, ACommitProvesNothingToWhoCameAfterItWasSent) {
-  world_.redis.faults.latency_min = world_.redis.faults.latency_max = absl::Milliseconds(5);
-  Result leader, late;
-  world_.Fill(&replica_.filler, "42", &leader);
-  RunUntil([&] { return Held() == Slot::Kind::kValue; });
-  // The commit was executed, its reply is on its way. The other replica is nearer to Redis.
-  world_.redis.faults.latency_min = world_.redis.faults.latency_max = absl::Microseconds(10);
-  world_.Write("42", "new");
-  Invalidate(&other_);
-  ASSERT_FALSE(leader.has_value());
-  world_.Fill(&replica_.filler, "42", &late);
-  world_.sim.RunUntilIdle();
-  EXPECT_TRUE(leader->value().cached);
-  EXPECT_EQ(late->value().answer.body, "new");
-}
-
-TEST_F(FillerTest, CallersOfARefusedFillShareOneMoreLoad) {
+TEST_F(FillerTest, CallersWhoSawTheNewFenceShareOneMoreLoad) {
   std::vector<Result> late(20);
   Result slow;
-  world_.Fill(&replica_.filler, "42", &slow);
+  replica_.Fill(&world_, "42", &slow);
   RunUntil([&] { return world_.control.queries() == 1; });
-  for (Result& result : late) world_.Fill(&replica_.filler, "42", &result);
   Invalidate(&other_);
+  for (Result& result : late) replica_.Fill(&world_, "42", &result);
   world_.sim.RunUntilIdle();
   for (const Result& result : late) EXPECT_TRUE(result->value().cached);
   EXPECT_EQ(world_.control.queries(), 2u);
+  EXPECT_TRUE(Cached());
+}
+
+TEST_F(FillerTest, ASlowLoadDoesNotTakeThePlaceOfANewerOne) {
+  HeldControl control(&world_);
+  Replica slow_replica(&world_, &control);
+  Result slow;
+  slow_replica.Fill(&world_, "42", &slow);
+  RunUntil([&] { return control.held() == 1; });
+  Invalidate(&other_);
+  // Its lease is renewed for as long as it lives, so another loader has to find it gone.
+  world_.redis.Evict(world_.KeyOf("42") + ":lease");
+  const Filled fresh = Fill(&other_);
+  control.Release();
+  RunUntil([&] { return slow.has_value(); });
+  EXPECT_FALSE(slow->value().cached);
+  EXPECT_EQ(Fill(&other_).fill_id, fresh.fill_id);
+}
+
+TEST_F(FillerTest, WhatWasLoadedWithoutATransactionOfTheFenceIsNotCached) {
+  const uint64_t writer = world_.database.Begin();
+  Invalidate(&other_, "42", {writer});
+  EXPECT_EQ(Fill(&replica_).answer.body, "old");
+  EXPECT_FALSE(Cached());
+  world_.database.Write(writer, world_.DatabaseRow("42"), "new");
+  world_.database.Commit(writer);
+  EXPECT_EQ(Fill(&replica_).answer.body, "new");
+  EXPECT_TRUE(Cached());
+}
+
+TEST_F(FillerTest, ACallerWhoCameAfterTheCommitIsNotAnsweredByALoadWithoutIt) {
+  HeldControl control(&world_);
+  Replica replica(&world_, &control);
+  const uint64_t writer = world_.database.Begin();
+  world_.database.Write(writer, world_.DatabaseRow("42"), "new");
+  Invalidate(&other_, "42", {writer});
+  Result early, late;
+  replica.Fill(&world_, "42", &early);
+  RunUntil([&] { return control.held() == 1; });
+  world_.database.Commit(writer);
+  replica.Fill(&world_, "42", &late);
+  control.Release();
+  RunUntil([&] { return control.held() == 1; });
+  control.Release();
+  world_.sim.RunUntilIdle();
+  EXPECT_EQ(early->value().answer.body, "old");
+  EXPECT_EQ(late->value().answer.body, "new");
+}
+
+TEST_F(FillerTest, ATagWhoseFenceWasEvictedHasNoAnswers) {
+  Fill(&replica_);
+  world_.redis.Evict(world_.FenceOf("42"));
+  world_.Write("42", "new");
+  Invalidate(&other_);
+  EXPECT_EQ(Fill(&replica_).answer.body, "new");
+  world_.redis.Evict(world_.FenceOf("42"));
+  EXPECT_FALSE(Cached());
+  EXPECT_TRUE(Fill(&replica_).cached);
 }
 
 TEST_F(FillerTest, NotFoundIsCachedForItsOwnTime) {
@@ -199,19 +248,19 @@ TEST_F(FillerTest, TimesToLiveAreSpreadOverATenth) {
   EXPECT_LE(longest, absl::Seconds(60));
 }
 
-TEST_F(FillerTest, ARegistrationOutlivesTheValue) {
+TEST_F(FillerTest, AFenceOutlivesTheValue) {
   world_.control.options().latency_min = world_.control.options().latency_max = absl::Seconds(4);
   Fill(&replica_);
-  const sim::SimRedis::Entry* tag = world_.redis.Find(TagKey("acme", world_.TagOf("42")));
-  ASSERT_NE(tag, nullptr);
-  EXPECT_GT(tag->expires, world_.redis.Find(world_.KeyOf("42"))->expires);
+  const sim::SimRedis::Entry* fence = world_.redis.Find(world_.FenceOf("42"));
+  ASSERT_NE(fence, nullptr);
+  EXPECT_GT(fence->expires, world_.redis.Find(world_.KeyOf("42"))->expires);
 }
 
 TEST_F(FillerTest, AnErrorGivesTheLeaseBackAndIsNeverCached) {
   world_.control.FailNext(absl::InternalError("planted"));
   Result leader, waiter;
-  world_.Fill(&replica_.filler, "42", &leader);
-  world_.Fill(&replica_.filler, "42", &waiter);
+  replica_.Fill(&world_, "42", &leader);
+  replica_.Fill(&world_, "42", &waiter);
   world_.sim.RunUntilIdle();
   EXPECT_EQ(leader->status().code(), absl::StatusCode::kInternal);
   EXPECT_EQ(waiter->status().code(), absl::StatusCode::kInternal);
@@ -221,8 +270,8 @@ TEST_F(FillerTest, AnErrorGivesTheLeaseBackAndIsNeverCached) {
 
 TEST_F(FillerTest, ALeadersShortDeadlineIsNotItsWaiters) {
   Result hasty, patient;
-  world_.Fill(&replica_.filler, "42", &hasty, absl::Milliseconds(10));
-  world_.Fill(&replica_.filler, "42", &patient, absl::Seconds(5));
+  replica_.Fill(&world_, "42", &hasty, absl::Milliseconds(10));
+  replica_.Fill(&world_, "42", &patient, absl::Seconds(5));
   world_.sim.RunUntilIdle();
   EXPECT_EQ(hasty->status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(patient->value().answer.body, "old");
@@ -230,54 +279,55 @@ TEST_F(FillerTest, ALeadersShortDeadlineIsNotItsWaiters) {
 
 TEST_F(FillerTest, AWaiterDoesNotWaitLongerThanItsOwnTime) {
   Result leader, hasty;
-  world_.Fill(&replica_.filler, "42", &leader);
-  world_.Fill(&replica_.filler, "42", &hasty, absl::Milliseconds(10));
+  replica_.Fill(&world_, "42", &leader);
+  replica_.Fill(&world_, "42", &hasty, absl::Milliseconds(10));
   const absl::Time began = world_.sim.clock()->Now();
   RunUntil([&] { return hasty.has_value(); });
   EXPECT_EQ(hasty->status().code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_LE(world_.sim.clock()->Now() - began, absl::Milliseconds(10));
+  EXPECT_LE(world_.sim.clock()->Now() - began, absl::Milliseconds(10 + 1)) << "and the look-up before";
   world_.sim.RunUntilIdle();
   EXPECT_TRUE(leader->ok());
 }
 
-TEST_F(FillerTest, WithoutRedisTheAnswerComesFromTheDatabaseStillCoalesced) {
+TEST_F(FillerTest, WithoutRedisTheAnswerComesFromTheDatabase) {
   world_.redis.faults.down = true;
-  std::vector<Result> results(50);
-  for (Result& result : results) world_.Fill(&replica_.filler, "42", &result);
-  world_.sim.RunUntilIdle();
-  for (const Result& result : results) {
-    EXPECT_EQ(result->value().answer.body, "old");
-    EXPECT_FALSE(result->value().cached);
-  }
-  EXPECT_EQ(world_.control.queries(), 1u);
+  const Filled filled = Fill(&replica_);
+  EXPECT_EQ(filled.answer.body, "old");
+  EXPECT_FALSE(filled.cached);
 }
 
-TEST_F(FillerTest, ARedisThatHangsCostsOneOfItsDeadlines) {
-  world_.redis.faults.hang = true;
-  const absl::Time began = world_.sim.clock()->Now();
-  EXPECT_EQ(Fill(&replica_).answer.body, "old");
-  EXPECT_LE(world_.sim.clock()->Now() - began, absl::Milliseconds(50 + 20 + 1));
+TEST_F(FillerTest, ARedisThatBeginsToHangCostsOneOfItsDeadlines) {
+  for (const bool complete : {true, false}) {
+    world_.redis.faults.hang = true;
+    const absl::Time began = world_.sim.clock()->Now();
+    Result result;
+    replica_.filler.Fill(world_.MissOf("42", {.complete = complete}), absl::Seconds(5),
+                         [&](absl::StatusOr<Filled> filled) { result = std::move(filled); });
+    RunUntil([&] { return result.has_value(); });
+    EXPECT_EQ(result->value().answer.body, "old");
+    EXPECT_LE(world_.sim.clock()->Now() - began, absl::Milliseconds(50 + 20 + 1));
+    world_.redis.Thaw();
+  }
 }
 
 TEST_F(FillerTest, ARestartDuringTheLoadKeepsItOutOfTheCache) {
   Result slow;
-  world_.Fill(&replica_.filler, "42", &slow);
+  replica_.Fill(&world_, "42", &slow);
   RunUntil([&] { return world_.control.queries() == 1; });
   world_.redis.Restart();
   RunUntil([&] { return slow.has_value(); });
   EXPECT_EQ(slow->value().answer.body, "old");
-  EXPECT_FALSE(slow->value().cached);
-  EXPECT_EQ(Held(), Slot::Kind::kAbsent);
+  EXPECT_FALSE(Cached());
 }
 
-TEST_F(FillerTest, AFailoverThatForgetsTheRegistrationKeepsTheFillOutOfTheCache) {
-  Result slow;
-  world_.Fill(&replica_.filler, "42", &slow);
-  RunUntil([&] { return world_.control.queries() == 1; });
+TEST_F(FillerTest, AFailoverThatForgetsAnInvalidationBringsNoValueBack) {
+  Fill(&replica_);
+  world_.Write("42", "new");
+  Invalidate(&other_);
   world_.redis.Failover(1);
-  ASSERT_EQ(Held(), Slot::Kind::kLease) << "the lease survived, the registration did not";
-  RunUntil([&] { return slow.has_value(); });
-  EXPECT_FALSE(slow->value().cached);
+  ASSERT_EQ(Held(), Slot::Kind::kValue) << "the value survived, and the fence before it";
+  EXPECT_FALSE(Cached());
+  EXPECT_EQ(Fill(&replica_).answer.body, "new");
 }
 
 TEST_F(FillerTest, AValueThatNobodyCanReadIsReplaced) {
@@ -291,20 +341,26 @@ TEST_F(FillerTest, AValueThatNobodyCanReadIsReplaced) {
   EXPECT_TRUE(Fill(&replica_).cached);
 }
 
-TEST_F(FillerTest, ALoaderThatDiedDelaysTheOthersOnlyForAWhile) {
+TEST_F(FillerTest, ALoaderThatDiedDelaysTheOthersOnlyForItsLease) {
   Replica dead(&world_);
-  Result never;
   bool leased = false;
-  dead.store.AcquireLease(world_.KeyOf("42"), std::string(kTokenBytes, 'd'), absl::Seconds(10),
-                          [&](absl::StatusOr<Lease> lease) { leased = lease.ok(); });
+  dead.store.AcquireLease(world_.KeyOf("42"), std::string(kTokenBytes, 'd'), absl::Seconds(1), {},
+                          [&](absl::StatusOr<Lease> lease) { leased = lease->granted; });
   RunUntil([&] { return leased; });
   const absl::Time began = world_.sim.clock()->Now();
-  const Filled filled = Fill(&replica_);
-  EXPECT_EQ(filled.answer.body, "old");
-  EXPECT_FALSE(filled.cached);
-  EXPECT_LE(world_.sim.clock()->Now() - began, absl::Milliseconds(530));
-  world_.sim.RunFor(absl::Seconds(10));
-  EXPECT_TRUE(Fill(&replica_).cached) << "its lease has expired";
+  EXPECT_TRUE(Fill(&replica_).cached);
+  EXPECT_LE(world_.sim.clock()->Now() - began, absl::Milliseconds(1050));
+}
+
+TEST_F(FillerTest, ALongLoadKeepsItsLease) {
+  world_.control.options().latency_min = world_.control.options().latency_max = absl::Seconds(2);
+  Result slow, waiter;
+  replica_.Fill(&world_, "42", &slow);
+  RunUntil([&] { return world_.control.queries() == 1; });
+  other_.Fill(&world_, "42", &waiter, absl::Seconds(20));
+  world_.sim.RunUntilIdle();
+  EXPECT_EQ(waiter->value().fill_id, slow->value().fill_id);
+  EXPECT_EQ(world_.control.queries(), 1u);
 }
 
 }  // namespace

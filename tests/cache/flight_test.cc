@@ -17,16 +17,14 @@ class FlightTest : public testing::Test {
  protected:
   // What a caller got: nothing yet, "start over", or the result.
   struct Caller {
-    uint64_t arrival = 0;
     Joined joined = Joined::kFull;
     StringFlight::Lead lead;
     std::vector<std::string> got;
   };
 
-  void Join(Caller* caller) {
-    if (caller->arrival == 0) caller->arrival = flight_.Arrive();
+  void Join(Caller* caller, const std::string& group = "group") {
     caller->joined = flight_.Join(
-        "key", caller->arrival, world_.executor(),
+        group, world_.executor(),
         [caller](std::shared_ptr<const std::string> result) {
           caller->got.push_back(result == nullptr ? "start over" : *result);
         },
@@ -43,58 +41,46 @@ TEST_F(FlightTest, TheFirstCallerLeadsAndTheNextWaitForItsResult) {
   Join(&waiter);
   EXPECT_EQ(leader.joined, Joined::kLead);
   EXPECT_EQ(waiter.joined, Joined::kWait);
-  leader.lead.Mark();
-  leader.lead.Land("result", /*proven=*/false);
+  leader.lead.Land("result");
   EXPECT_TRUE(waiter.got.empty()) << "callbacks are posted, never called inside";
   world_.RunUntilIdle();
   EXPECT_EQ(waiter.got, std::vector<std::string>{"result"});
 }
 
-TEST_F(FlightTest, AWaiterThatArrivedAfterTheMarkStartsOverUnlessTheResultIsProven) {
-  for (const bool proven : {false, true}) {
-    Caller leader, late;
-    Join(&leader);
-    leader.lead.Mark();
-    Join(&late);
-    leader.lead.Close();
-    leader.lead.Land("result", proven);
-    world_.RunUntilIdle();
-    EXPECT_EQ(late.got, std::vector<std::string>{proven ? "result" : "start over"});
-  }
+TEST_F(FlightTest, GroupsDoNotShare) {
+  Caller one, other;
+  Join(&one, "one");
+  Join(&other, "other");
+  EXPECT_EQ(one.joined, Joined::kLead);
+  EXPECT_EQ(other.joined, Joined::kLead);
 }
 
-TEST_F(FlightTest, NobodyJoinsAClosedFlight) {
+TEST_F(FlightTest, NobodyJoinsAFlightThatHasLanded) {
   Caller leader, next;
   Join(&leader);
-  leader.lead.Mark();
-  leader.lead.Close();
+  leader.lead.Land("old");
   Join(&next);
   EXPECT_EQ(next.joined, Joined::kLead);
-  leader.lead.Land("old", /*proven=*/true);
   Caller waiter;
   Join(&waiter);
-  EXPECT_EQ(waiter.joined, Joined::kWait) << "landing the closed flight leaves the new one open";
-  next.lead.Land("new", /*proven=*/true);
+  next.lead.Land("new");
   world_.RunUntilIdle();
   EXPECT_EQ(waiter.got, std::vector<std::string>{"new"});
 }
 
-TEST_F(FlightTest, WhoStartsOverKeepsItsArrivalAndIsServedByTheNextFlight) {
-  Caller leader, late, next;
+TEST_F(FlightTest, NobodyJoinsAClosedFlight) {
+  Caller leader, waiter, next;
   Join(&leader);
-  leader.lead.Mark();
-  Join(&late);
+  Join(&waiter);
   leader.lead.Close();
   Join(&next);
-  next.lead.Mark();
-  leader.lead.Land("old", /*proven=*/false);
+  EXPECT_EQ(next.joined, Joined::kLead);
+  leader.lead.Land("result");
   world_.RunUntilIdle();
-  ASSERT_EQ(late.got, std::vector<std::string>{"start over"});
-  Join(&late);
-  ASSERT_EQ(late.joined, Joined::kWait);
-  next.lead.Land("new", /*proven=*/false);
-  world_.RunUntilIdle();
-  EXPECT_EQ(late.got.back(), "new");
+  EXPECT_EQ(waiter.got, std::vector<std::string>{"result"});
+  Caller last;
+  Join(&last);
+  EXPECT_EQ(last.joined, Joined::kWait) << "landing the closed flight leaves the new one open";
 }
 
 TEST_F(FlightTest, ALeaderThatVanishesStrandsNobody) {

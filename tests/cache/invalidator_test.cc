@@ -12,76 +12,68 @@ namespace {
 
 class InvalidatorTest : public testing::Test {
  protected:
-  absl::StatusOr<uint64_t> Invalidate(const std::vector<std::string>& tags) {
-    std::optional<absl::StatusOr<uint64_t>> fenced;
-    replica_.invalidator.Invalidate("acme", tags, [&](absl::StatusOr<uint64_t> count) { fenced = std::move(count); });
+  absl::Status Invalidate(const std::vector<std::string>& tags, const std::vector<uint64_t>& transactions = {}) {
+    std::vector<TenantTag> of_tenant;
+    for (const std::string& tag : tags) of_tenant.push_back({"acme", tag});
+    std::optional<absl::Status> fenced;
+    replica_.invalidator.Invalidate(of_tenant, transactions, [&](absl::Status status) {
+      EXPECT_FALSE(fenced.has_value()) << "called back twice";
+      fenced = status;
+    });
     world_.sim.RunUntilIdle();
     return fenced.value();
   }
-  void Register(const std::string& tag, const std::string& key) {
-    replica_.store.AddToTag(TagKey("acme", tag), key, absl::Minutes(1), [](absl::Status) {});
+  Fence FenceOf(const std::string& tag, const std::string& tenant = "acme") {
+    std::optional<absl::StatusOr<Fence>> fence;
+    replica_.store.ReadFence(FenceKey(tenant, tag), [&](absl::StatusOr<Fence> read) { fence = std::move(read); });
     world_.sim.RunUntilIdle();
-  }
-  Slot::Kind Held(const std::string& key) {
-    const sim::SimRedis::Entry* entry = world_.redis.Find(key);
-    return entry == nullptr ? Slot::Kind::kAbsent : entry->slot.kind;
+    return fence->value();
   }
 
   FillWorld world_{5};
   Replica replica_{&world_};
 };
 
-TEST_F(InvalidatorTest, EveryKeyOfTheTagsIsFencedOnce) {
-  Register("a", "one");
-  Register("a", "two");
-  Register("b", "two");
-  Register("c", "three");
-  EXPECT_EQ(Invalidate({"a", "b"}).value(), 2u);
-  EXPECT_EQ(Held("one"), Slot::Kind::kFence);
-  EXPECT_EQ(Held("two"), Slot::Kind::kFence);
-  EXPECT_EQ(Held("three"), Slot::Kind::kAbsent);
+TEST_F(InvalidatorTest, EveryTagGetsANewFence) {
+  ASSERT_TRUE(Invalidate({"a", "b"}).ok());
+  const std::string a = FenceOf("a").token, b = FenceOf("b").token;
+  EXPECT_EQ(a.size(), kTokenBytes);
+  EXPECT_NE(a, b);
+  EXPECT_TRUE(FenceOf("c").token.empty());
+  ASSERT_TRUE(Invalidate({"a"}).ok());
+  EXPECT_NE(FenceOf("a").token, a);
+  EXPECT_EQ(FenceOf("b").token, b);
 }
-
-TEST_F(InvalidatorTest, ItMayBeRepeated) {
-  Register("a", "one");
-  EXPECT_EQ(Invalidate({"a"}).value(), 1u);
-  const std::string first = world_.redis.Find("one")->slot.token;
-  EXPECT_EQ(Invalidate({"a"}).value(), 1u) << "the key stays registered";
-  EXPECT_NE(world_.redis.Find("one")->slot.token, first);
-}
-
-TEST_F(InvalidatorTest, AnUnknownTagHasNoKeys) { EXPECT_EQ(Invalidate({"a"}).value(), 0u); }
 
 TEST_F(InvalidatorTest, ATagOfAnotherTenantIsAnotherTag) {
-  replica_.store.AddToTag(TagKey("globex", "a"), "theirs", absl::Minutes(1), [](absl::Status) {});
-  EXPECT_EQ(Invalidate({"a"}).value(), 0u);
-  EXPECT_EQ(Held("theirs"), Slot::Kind::kAbsent);
+  ASSERT_TRUE(Invalidate({"a"}).ok());
+  EXPECT_TRUE(FenceOf("a", "globex").token.empty());
 }
 
-TEST_F(InvalidatorTest, MoreKeysThanABatch) {
-  for (int i = 0; i < 1000; ++i) Register("a", absl::StrCat("key", i));
-  EXPECT_EQ(Invalidate({"a"}).value(), 1000u);
-  EXPECT_EQ(Held("key999"), Slot::Kind::kFence);
+TEST_F(InvalidatorTest, MoreTagsThanABatch) {
+  std::vector<std::string> tags;
+  for (int i = 0; i < 1000; ++i) tags.push_back(absl::StrCat("tag", i));
+  ASSERT_TRUE(Invalidate(tags).ok());
+  EXPECT_FALSE(FenceOf("tag999").token.empty());
 }
 
 TEST_F(InvalidatorTest, ItIsAnErrorWhenNotAllFencesStand) {
-  Register("a", "one");
   world_.redis.faults.down = true;
-  EXPECT_EQ(Invalidate({"a"}).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(Invalidate({"a", "b"}).code(), absl::StatusCode::kUnavailable);
   world_.redis.faults.down = false;
   world_.redis.faults.hang = true;
-  EXPECT_EQ(Invalidate({"a"}).status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(Invalidate({"a", "b"}).code(), absl::StatusCode::kDeadlineExceeded);
   world_.redis.Thaw();
-  EXPECT_EQ(Invalidate({"a"}).value(), 1u);
+  EXPECT_TRUE(Invalidate({"a", "b"}).ok());
 }
 
-TEST_F(InvalidatorTest, TheTagsRememberWhenTheCallBegan) {
+TEST_F(InvalidatorTest, AFenceTellsWhenItsCallBeganAndWhoWrote) {
   const absl::Time began = world_.sim.clock()->Now();
-  ASSERT_TRUE(Invalidate({"a"}).ok());
-  absl::Time last;
-  replica_.store.LastInvalidated(TagKey("acme", "a"), [&](absl::StatusOr<absl::Time> at) { last = at.value(); });
-  world_.sim.RunUntilIdle();
-  EXPECT_EQ(last, began);
+  ASSERT_TRUE(Invalidate({"a"}, {77}).ok());
+  EXPECT_EQ(FenceOf("a").invalidated_at, absl::FromUnixMicros(absl::ToUnixMicros(began)));
+  EXPECT_EQ(FenceOf("a").transactions, std::vector<uint64_t>{77});
+  ASSERT_TRUE(Invalidate({"a"}, {78, 79}).ok());
+  EXPECT_EQ(FenceOf("a").transactions, (std::vector<uint64_t>{78, 79, 77})) << "77 may be invisible still";
 }
 
 TEST(CheckTagsTest, NamesWhatIsWrong) {

@@ -188,7 +188,7 @@ TEST(CacheKeyTest, NothingInATenantCanForgeAnotherKey) {
   std::string digest = honest.substr(honest.rfind(':'));
   for (const std::string& tenant : {std::string("a:pricing/quote:v1.0") + digest, std::string("a:b/.."),
                                     std::string("a%3A"), std::string("a/b"), std::string("a\0", 2), std::string("a\n"),
-                                    std::string("tag"), std::string("A"), std::string("*"), std::string("a ")}) {
+                                    std::string("fence"), std::string("A"), std::string("*"), std::string("a ")}) {
     const std::string key = CacheKey(endpoint, tenant, 0, {});
     EXPECT_NE(key, honest);
     EXPECT_EQ(std::count(key.begin(), key.end(), ':'), 4) << key;
@@ -208,9 +208,9 @@ TEST(CacheKeyTest, EveryByteOfATenantCounts) {
 
 TEST(CacheKeyTest, ATagNeverSharesAKeyWithAValue) {
   const Endpoint endpoint = MakeEndpoint({});
-  const std::string key = CacheKey(endpoint, "tag", 0, {});
-  EXPECT_NE(TagKey("pricing/quote", "v1.0" + key.substr(key.rfind(':'))), key);
-  EXPECT_EQ(TagKey("a:b", "account:4/2"), "sl:tag:a%3Ab:account%3A4/2");
+  const std::string key = CacheKey(endpoint, "fence", 0, {});
+  EXPECT_NE(FenceKey("pricing/quote", "v1.0" + key.substr(key.rfind(':'))), key);
+  EXPECT_EQ(FenceKey("a:b", "account:4/2"), "sl:fence:a%3Ab:account%3A4/2");
 }
 
 // Questions from a tiny alphabet, where every mistake of a delimiter or a length collides soon.

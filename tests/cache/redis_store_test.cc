@@ -30,14 +30,13 @@ using absl::StatusCode;
 // Long enough for a busy machine to answer in time.
 constexpr absl::Duration kTimeout = absl::Milliseconds(300);
 
-const std::string kLease(kTokenBytes, 'l');
 const std::string kFill(kTokenBytes, 'f');
 
 absl::StatusOr<Slot> Get(RedisWorld* world, const std::string& key) {
   std::optional<absl::StatusOr<Slot>> slot;
   world->Drive([&](std::function<void()> finished) {
-    world->store()->Get(key, [&slot, finished](absl::StatusOr<Slot> answered) {
-      slot = std::move(answered);
+    world->store()->Read(key, {}, [&slot, finished](absl::StatusOr<Found> found) {
+      slot = found.ok() ? absl::StatusOr<Slot>(std::move(found->slot)) : found.status();
       finished();
     });
   });
@@ -45,7 +44,8 @@ absl::StatusOr<Slot> Get(RedisWorld* world, const std::string& key) {
 }
 
 void PutValue(RedisWorld* world, const std::string& key, const std::string& envelope) {
-  ASSERT_EQ(world->Command({"SET", key, absl::StrCat("V", kFill, envelope)}).type, Reply::Type::kStatus);
+  ASSERT_EQ(world->Command({"SET", key, absl::StrCat("V", kFill, absl::string_view("\0", 1), envelope)}).type,
+            Reply::Type::kStatus);
 }
 
 TEST(RedisStoreTest, RecoversFromAKilledRedisWithoutARestart) {
@@ -93,7 +93,7 @@ TEST(RedisStoreTest, AFrozenRedisCostsOneDeadlineAndThenNothing) {
   for (int i = 0; i < 100; ++i) {
     bool answered = false;
     world.Drive([&](std::function<void()> finished) {
-      world.store()->Get("key", [&](absl::StatusOr<Slot> slot) {
+      world.store()->Read("key", {}, [&](absl::StatusOr<Found> slot) {
         answered = true;
         EXPECT_EQ(slot.status().code(), StatusCode::kUnavailable);
       });
@@ -113,8 +113,8 @@ TEST(RedisStoreTest, EveryOutstandingCommandFailsWithItsConnection) {
   std::vector<StatusCode> codes;
   world.Drive([&](std::function<void()> finished) {
     for (int i = 0; i < 10; ++i) {
-      world.store()->Get("key", [&codes, finished](absl::StatusOr<Slot> slot) {
-        codes.push_back(slot.status().code());
+      world.store()->Read("key", {}, [&codes, finished](absl::StatusOr<Found> found) {
+        codes.push_back(found.status().code());
         if (codes.size() == 10) finished();
       });
     }
@@ -135,30 +135,51 @@ TEST(RedisStoreTest, AReplyThatComesLateIsNeverTakenForAnothers) {
   }
 }
 
-TEST(RedisStoreTest, ALeaseOfAnEarlierConnectionCommitsNothing) {
-  RedisWorld world(kTimeout);
-  Lease lease;
-  world.Drive([&](std::function<void()> finished) {
-    world.store()->AcquireLease("key", kLease, absl::Minutes(1), [&lease, finished](absl::StatusOr<Lease> granted) {
-      lease = granted.value();
+Fences Ensure(RedisWorld* world, const std::vector<std::string>& fence_keys) {
+  std::optional<absl::StatusOr<Fences>> fences;
+  world->Drive([&](std::function<void()> finished) {
+    world->store()->EnsureFences(fence_keys, absl::Minutes(1), [&fences, finished](absl::StatusOr<Fences> ensured) {
+      fences = std::move(ensured);
       finished();
     });
   });
-  ASSERT_EQ(lease.outcome, Lease::Outcome::kGranted);
+  return fences->value();
+}
+
+TEST(RedisStoreTest, AFenceOutlivesItsConnectionButNotTheLifeOfItsRedis) {
+  RedisWorld world(kTimeout);
+  const std::string before = Ensure(&world, {"fence"}).tokens;
   world.redis()->Freeze();
-  EXPECT_FALSE(Get(&world, "other").ok());
+  EXPECT_FALSE(Get(&world, "key").ok());
   world.redis()->Thaw();
   world.AwaitUp();
-  std::optional<absl::StatusOr<bool>> committed;
-  world.Drive([&](std::function<void()> finished) {
-    world.store()->CommitFill("key", kLease, lease.term, kFill, "envelope", absl::Minutes(1),
-                              [&committed, finished](absl::StatusOr<bool> wrote) {
-                                committed = std::move(wrote);
-                                finished();
-                              });
-  });
-  EXPECT_FALSE(committed->value());
-  EXPECT_EQ(Get(&world, "key")->kind, Slot::Kind::kLease);
+  EXPECT_EQ(Ensure(&world, {"fence"}).tokens, before);
+
+  // What a restart may have forgotten is not known, so it counts as having forgotten all.
+  const std::string bytes = world.Command({"GET", "fence"}).text;
+  world.redis()->Kill();
+  EXPECT_FALSE(Get(&world, "key").ok());
+  world.redis()->Start();
+  world.AwaitUp();
+  world.Command({"SET", "fence", bytes});
+  EXPECT_NE(Ensure(&world, {"fence"}).tokens, before);
+}
+
+TEST(RedisStoreTest, ANewLifeAsAMasterIsNoticedOnALivingConnection) {
+  RedisStore::Options options;
+  options.mark_interval = absl::Milliseconds(1);
+  RedisWorld world(options);
+  const std::string before = Ensure(&world, {"fence"}).tokens;
+  const uint64_t connections = world.store()->stats().connections.load();
+  // Somebody else's replica, and a master again.
+  const support::PrivateRedis other;
+  EXPECT_EQ(world.Command({"REPLICAOF", "127.0.0.1", absl::StrCat(other.port())}).type, Reply::Type::kStatus);
+  while (world.store()->stats().up.load()) world.Drive([](std::function<void()> finished) { finished(); });
+  EXPECT_FALSE(Get(&world, "key").ok()) << "a replica may be behind its master";
+  EXPECT_EQ(world.Command({"REPLICAOF", "NO", "ONE"}).type, Reply::Type::kStatus);
+  world.AwaitUp();
+  EXPECT_GT(world.store()->stats().connections.load(), connections);
+  EXPECT_NE(Ensure(&world, {"fence"}).tokens, before);
 }
 
 TEST(RedisStoreTest, OutstandingCommandsAreBounded) {
@@ -169,8 +190,8 @@ TEST(RedisStoreTest, OutstandingCommandsAreBounded) {
   std::vector<StatusCode> codes;
   world.Drive([&](std::function<void()> finished) {
     for (int i = 0; i < 6; ++i) {
-      world.store()->Get("key", [&codes, finished](absl::StatusOr<Slot> slot) {
-        codes.push_back(slot.status().code());
+      world.store()->Read("key", {}, [&codes, finished](absl::StatusOr<Found> found) {
+        codes.push_back(found.status().code());
         if (codes.size() == 6) finished();
       });
     }
@@ -185,13 +206,13 @@ TEST(RedisStoreTest, ShutdownAnswersWhatIsOutstandingAndWhatComesAfter) {
   world.redis()->Freeze();
   std::vector<StatusCode> codes;
   world.Drive([&](std::function<void()> finished) {
-    const auto done = [&codes, finished](absl::StatusOr<Slot> slot) {
-      codes.push_back(slot.status().code());
+    const auto done = [&codes, finished](absl::StatusOr<Found> found) {
+      codes.push_back(found.status().code());
       if (codes.size() == 2) finished();
     };
-    world.store()->Get("before", done);
+    world.store()->Read("before", {}, done);
     world.store()->Shutdown();
-    world.store()->Get("after", done);
+    world.store()->Read("after", {}, done);
     EXPECT_TRUE(codes.empty()) << "called back inside the call";
   });
   EXPECT_EQ(codes, std::vector<StatusCode>(2, StatusCode::kUnavailable));
@@ -199,43 +220,19 @@ TEST(RedisStoreTest, ShutdownAnswersWhatIsOutstandingAndWhatComesAfter) {
 
 TEST(RedisStoreTest, KeysOfAnotherTypeAreForeign) {
   RedisWorld world;
-  world.Command({"LPUSH", "list", "element"});
+  for (const char* key : {"list", "fence", "put"}) world.Command({"LPUSH", key, "element"});
   EXPECT_EQ(Get(&world, "list")->kind, Slot::Kind::kForeign);
-  std::optional<absl::StatusOr<Lease>> lease;
-  std::optional<absl::Status> added;
-  std::optional<absl::StatusOr<absl::Time>> last;
-  PutValue(&world, "tag", "not a tag");
-  world.Command({"SET", "tag:at", "not a time"});
+  EXPECT_TRUE(Ensure(&world, {"fence"}).complete);
+  std::optional<absl::StatusOr<bool>> put;
   world.Drive([&](std::function<void()> finished) {
-    world.store()->AcquireLease("list", kLease, absl::Minutes(1),
-                                [&](absl::StatusOr<Lease> granted) { lease = std::move(granted); });
-    world.store()->AddToTag("tag", "key", absl::Minutes(1), [&](absl::Status status) { added = std::move(status); });
-    world.store()->LastInvalidated("tag", [&, finished](absl::StatusOr<absl::Time> at) {
-      last = std::move(at);
+    world.store()->Put("put", "", {kFill, "", "envelope", absl::Minutes(1)}, [&put, finished](absl::StatusOr<bool> is) {
+      put = std::move(is);
       finished();
     });
   });
-  EXPECT_EQ(lease->value().outcome, Lease::Outcome::kGranted);
-  EXPECT_EQ(added->code(), StatusCode::kInternal);
-  EXPECT_EQ(last->status().code(), StatusCode::kInternal);
+  EXPECT_TRUE(put->value());
+  EXPECT_EQ(Get(&world, "put")->bytes, "envelope");
   EXPECT_TRUE(world.store()->stats().up.load()) << "none of it costs the connection";
-}
-
-TEST(RedisStoreTest, ATagShedsRegistrationsThatAreOver) {
-  RedisWorld world;
-  const auto add = [&](const std::string& key, absl::Duration ttl) {
-    world.Drive([&](std::function<void()> finished) {
-      world.store()->AddToTag("tag", key, ttl, [finished](absl::Status added) {
-        EXPECT_TRUE(added.ok()) << added;
-        finished();
-      });
-    });
-  };
-  add("lasting", absl::Minutes(1));
-  add("lasting", absl::Milliseconds(1));
-  for (int i = 0; i < 50; ++i) add(absl::StrCat("brief", i), absl::Milliseconds(1));
-  while (world.Command({"ZCARD", "tag"}).integer > 2) add("lasting", absl::Minutes(1));
-  EXPECT_EQ(world.Command({"ZSCORE", "tag", "lasting"}).type, Reply::Type::kText);
 }
 
 // Whether a store with these options is up after a few attempts.
@@ -328,7 +325,7 @@ TEST(RedisStoreTest, WhatIsNotRedisNeverComesUp) {
 }
 
 TEST(RedisStoreTest, AReplyToNothingCostsTheConnection) {
-  LyingServer server("+PONG\r\n$5\r\nhello\r\n");
+  LyingServer server("$8\r\nrun_id:1\r\n$28\r\nrole:master\r\nmaster_replid:1\r\n$5\r\nhello\r\n");
   base::SystemClock clock;
   base::Random random(3);
   base::EventLoop loop(&clock, "redis-test");

@@ -31,9 +31,7 @@ constexpr int kRows = 3;
 
 struct Plan {
   bool faults = true;
-  bool commit_ignores_lease = false;
-  bool commit_always_says_yes = false;
-  bool load_before_lease = false;
+  bool sim::SimRedis::Faults::*planted = nullptr;  // A protection that is taken away.
 };
 
 // What happened, to see that the storm was one.
@@ -59,60 +57,24 @@ struct Tally {
   }
 };
 
-// Answers with what the row held when the lease was first asked for: a loader that reads first and leases then.
-class EarlyControl final : public Control {
- public:
-  EarlyControl(FillWorld* world, Control* control) : world_(world), control_(control) {}
-
-  void BeforeLease(const std::string& key) {
-    const std::string row = rows_[key];
-    if (row.empty() || early_.contains(row)) return;
-    ControlAnswer answer;
-    const sim::SimDatabase::Value value = world_->database.Read(world_->DatabaseRow(row)).value;
-    answer.found = value.has_value();
-    answer.body = value.value_or("");
-    answer.started_at = answer.answered_at = world_->sim.clock()->Now();
-    early_[row] = std::move(answer);
-  }
-  void Load(Query query, absl::Duration timeout, base::Executor* reply_on, Callback done) override {
-    const std::string row = query.arguments[0].value();
-    rows_[world_->KeyOf(row)] = row;
-    const auto early = early_.find(row);
-    if (early == early_.end()) return control_->Load(std::move(query), timeout, reply_on, std::move(done));
-    reply_on->PostAfter(absl::Milliseconds(1), [answer = std::move(early->second), done = std::move(done)]() mutable {
-      done(std::move(answer));
-    });
-    early_.erase(early);
-  }
-
- private:
-  FillWorld* const world_;
-  Control* const control_;
-  std::map<std::string, std::string> rows_;  // By key.
-  std::map<std::string, ControlAnswer> early_;
-};
-
 class Storm {
  public:
-  Storm(uint64_t seed, Plan plan) : seed_(seed), plan_(plan), world_(seed), early_(&world_, &world_.control) {
+  Storm(uint64_t seed, Plan plan) : seed_(seed), plan_(plan), world_(seed) {
     sim::SimControl::Options& control = world_.control.options();
     control.latency_min = absl::Microseconds(200);
     control.latency_max = absl::Milliseconds(5);
     control.slow_share = 0.05;
-    control.slow_latency = absl::Milliseconds(700);  // Longer than the lease.
+    control.slow_latency = absl::Milliseconds(700);  // Longer than a lease.
     control.error_share = 0.02;
     sim::SimRedis::Faults& redis = world_.redis.faults;
     redis.latency_max = absl::Milliseconds(2);
     redis.latency_slow_ppm = 20'000;
-    redis.commit_ignores_lease = plan.commit_ignores_lease;
-    redis.commit_always_says_yes = plan.commit_always_says_yes;
+    if (plan.planted != nullptr) redis.*plan.planted = true;
     if (plan.faults) redis.lose_reply_ppm = 5000;
-    if (plan.load_before_lease) redis.before_lease = [this](const std::string& key) { early_.BeforeLease(key); };
-    Control* const source = plan.load_before_lease ? static_cast<Control*>(&early_) : &world_.control;
     for (int process = 0; process < 2; ++process) {
       flights_.push_back(std::make_unique<FillFlight>());
       for (int lane = 0; lane < 2; ++lane) {
-        lanes_.push_back(std::make_unique<Lane>(&world_, source, flights_.back().get()));
+        lanes_.push_back(std::make_unique<Lane>(&world_, flights_.back().get()));
       }
     }
     for (Row& row : rows_) row.name = absl::StrCat("row", &row - rows_);
@@ -134,15 +96,15 @@ class Storm {
 
  private:
   struct Lane {
-    Lane(FillWorld* world, Control* control, FillFlight* flight)
+    Lane(FillWorld* world, FillFlight* flight)
         : store(&world->redis, world->sim.executor()),
-          filler(Options(), &store, control, flight, world->sim.executor(), world->sim.clock(), world->sim.random()),
+          filler(Options(), &store, &world->control, flight, world->sim.executor(), world->sim.clock(),
+                 world->sim.random()),
           invalidator({}, &store, world->sim.clock(), world->sim.random()) {}
 
     static Filler::Options Options() {
       Filler::Options options;
-      options.lease_ttl = absl::Milliseconds(500);
-      options.busy_wait = absl::Milliseconds(100);
+      options.lease_ttl = absl::Milliseconds(300);
       return options;
     }
 
@@ -178,25 +140,27 @@ class Storm {
     Lane* const lane = AnyLane();
     const Floor floor{Now(), row->acknowledged_version, row->acknowledged_began};
     ++under_way_;
-    lane->store.Get(world_.KeyOf(row->name), [this, row, lane, floor](absl::StatusOr<Slot> slot) {
-      if (slot.ok() && slot->kind == Slot::Kind::kValue) {
-        absl::StatusOr<CachedAnswer> cached = DecodeEnvelope(world_.KeyOf(row->name), slot->bytes);
-        if (cached.ok()) {
-          ++tally_.hits;
-          return Answered(row, floor, cached->body, cached->loaded_at);
-        }
-      }
-      lane->filler.Fill(world_.QueryOf(row->name), world_.KeyOf(row->name), {TagKey("acme", world_.TagOf(row->name))},
-                        kReadTimeout, [this, row, floor](absl::StatusOr<Filled> filled) {
-                          if (!filled.ok()) {
-                            ++tally_.errors;
-                            return Next(floor);
-                          }
-                          if (!filled->cached) ++tally_.uncached;
-                          if (!filled->from_store && filled->answer.started_at < floor.now) ++tally_.shared;
-                          Answered(row, floor, filled->answer.body, filled->answer.started_at);
-                        });
-    });
+    lane->store.Read(
+        world_.KeyOf(row->name), {world_.FenceOf(row->name)}, [this, row, lane, floor](absl::StatusOr<Found> found) {
+          if (found.ok() && Admits(*found)) {
+            absl::StatusOr<CachedAnswer> cached = DecodeEnvelope(world_.KeyOf(row->name), found->slot.bytes);
+            if (cached.ok()) {
+              ++tally_.hits;
+              return Answered(row, floor, cached->body, cached->loaded_at);
+            }
+          }
+          Fences fences = found.ok() ? std::move(found->fences) : Fences{.complete = false};
+          lane->filler.Fill(world_.MissOf(row->name, std::move(fences)), kReadTimeout,
+                            [this, row, floor](absl::StatusOr<Filled> filled) {
+                              if (!filled.ok()) {
+                                ++tally_.errors;
+                                return Next(floor);
+                              }
+                              if (!filled->cached) ++tally_.uncached;
+                              if (!filled->from_store && filled->answer.started_at < floor.now) ++tally_.shared;
+                              Answered(row, floor, filled->answer.body, filled->answer.started_at);
+                            });
+        });
   }
   void Answered(Row* row, const Floor& floor, const std::string& body, absl::Time loaded_at) {
     int64_t version = 0;
@@ -212,7 +176,7 @@ class Storm {
   void Next(const Floor& floor) {
     --under_way_;
     ++tally_.reads;
-    // Its own time, and a Redis deadline each for the look-up, the lease, the tags and the commit.
+    // Its own time, and a Redis deadline each for the look-up, the fences, the lease and the put.
     if (Now() - floor.now > kReadTimeout + 4 * world_.redis.faults.timeout + absl::Milliseconds(20)) {
       Violation(absl::StrCat("a read took ", absl::FormatDuration(Now() - floor.now)));
     }
@@ -220,33 +184,49 @@ class Storm {
   }
 
   void Write(Row* row) { world_.Write(row->name, absl::StrCat(++row->version)); }
+  // Either a writer that invalidates after its commit, or one whose invalidation is ahead of its commit and names it.
   void WriteForEver(Row* row) {
     if (stopping_) return;
-    Write(row);
     ++under_way_;
-    Later(absl::Milliseconds(3), [this, row, version = row->version] { Invalidate(row, version); });
+    if (Below(2) == 0) {
+      Write(row);
+      return Later(absl::Milliseconds(3), [this, row, version = row->version] { Invalidate(row, version, {}); });
+    }
+    const uint64_t writer = world_.database.Begin();
+    world_.database.Write(writer, world_.DatabaseRow(row->name), absl::StrCat(++row->version));
+    Invalidate(row, row->version, writer);
   }
   // As an application would: again until it is acknowledged.
-  void Invalidate(Row* row, int64_t version) {
+  void Invalidate(Row* row, int64_t version, std::optional<uint64_t> writer) {
     const absl::Time began = Now();
+    std::vector<uint64_t> transactions;
+    if (writer.has_value()) transactions.push_back(*writer);
     AnyLane()->invalidator.Invalidate(
-        "acme", {world_.TagOf(row->name)}, [this, row, version, began](absl::StatusOr<uint64_t> fenced) {
+        {{"acme", world_.TagOf(row->name)}}, transactions, [this, row, version, writer, began](absl::Status fenced) {
           if (!fenced.ok()) {
             ++tally_.failed_invalidations;
-            return Later(absl::Milliseconds(5), [this, row, version] { Invalidate(row, version); });
+            return Later(absl::Milliseconds(5), [this, row, version, writer] { Invalidate(row, version, writer); });
           }
-          --under_way_;
-          ++tally_.invalidations;
-          row->acknowledged_version = std::max(row->acknowledged_version, version);
-          row->acknowledged_began = std::max(row->acknowledged_began, began);
-          Later(absl::Milliseconds(40), [this, row] { WriteForEver(row); });
+          if (!writer.has_value()) return Acknowledged(row, version, began);
+          Later(absl::Milliseconds(8), [this, row, version, writer, began] {
+            world_.database.Commit(*writer);
+            // A fence that was lost before the commit has kept nothing out.
+            plan_.faults ? Invalidate(row, version, {}) : Acknowledged(row, version, began);
+          });
         });
+  }
+  void Acknowledged(Row* row, int64_t version, absl::Time began) {
+    --under_way_;
+    ++tally_.invalidations;
+    row->acknowledged_version = std::max(row->acknowledged_version, version);
+    row->acknowledged_began = std::max(row->acknowledged_began, began);
+    Later(absl::Milliseconds(40), [this, row] { WriteForEver(row); });
   }
 
   void BreakForEver() {
     if (stopping_) return;
-    const std::string key = world_.KeyOf(rows_[Below(kRows)].name);
-    switch (Below(6)) {
+    const std::string row = rows_[Below(kRows)].name;
+    switch (Below(7)) {
       case 0:
         world_.redis.faults.hang = true;
         Later(absl::Milliseconds(120), [this] { world_.redis.Thaw(); });
@@ -262,10 +242,13 @@ class Storm {
         world_.redis.Failover(1 + Below(8));
         break;
       case 4:
-        world_.redis.Evict(key);
+        world_.redis.Evict(world_.KeyOf(row));
         break;
       case 5:
-        world_.redis.Corrupt(key, "garbage");
+        world_.redis.Corrupt(world_.KeyOf(row), "garbage");
+        break;
+      case 6:
+        world_.redis.Evict(world_.FenceOf(row));
         break;
     }
     Later(absl::Milliseconds(120), [this] { BreakForEver(); });
@@ -274,7 +257,6 @@ class Storm {
   const uint64_t seed_;
   const Plan plan_;
   FillWorld world_;
-  EarlyControl early_;
   std::vector<std::unique_ptr<FillFlight>> flights_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   Row rows_[kRows];
@@ -319,16 +301,27 @@ TEST(StaleFillTest, NoReadReturnsWhatWasLoadedBeforeAnAcknowledgedInvalidation) 
 
 TEST(StaleFillTest, NorWithoutAnyFault) { ExpectQuiet(RunSeeds(Seeds(50), Plan{.faults = false})); }
 
-TEST(StaleFillTest, ACommitThatIgnoresTheLeaseIsCaught) {
-  EXPECT_FALSE(RunSeeds(10, Plan{.faults = false, .commit_ignores_lease = true}).violations.empty());
+// Each protection is taken away in turn.
+using Faults = sim::SimRedis::Faults;
+
+TEST(StaleFillTest, ACacheWithoutFencesIsCaught) {
+  EXPECT_FALSE(RunSeeds(10, {.faults = false, .planted = &Faults::fences_are_ignored}).violations.empty());
+}
+
+TEST(StaleFillTest, AFillWithoutAVisibilityCheckIsCaught) {
+  EXPECT_FALSE(RunSeeds(10, {.faults = false, .planted = &Faults::transactions_are_lost}).violations.empty());
 }
 
 TEST(StaleFillTest, AWaiterThatJoinsAnOldLoadIsCaught) {
-  EXPECT_FALSE(RunSeeds(10, Plan{.faults = false, .commit_always_says_yes = true}).violations.empty());
+  EXPECT_FALSE(RunSeeds(10, {.faults = false, .planted = &Faults::readers_see_first_fences}).violations.empty());
 }
 
-TEST(StaleFillTest, ALoadBeforeTheLeaseIsCaught) {
-  EXPECT_FALSE(RunSeeds(10, Plan{.faults = false, .load_before_lease = true}).violations.empty());
+TEST(StaleFillTest, AnEvictedFenceThatAdmitsIsCaught) {
+  EXPECT_FALSE(RunSeeds(50, {.planted = &Faults::absent_fence_admits}).violations.empty());
+}
+
+TEST(StaleFillTest, AFailoverThatBringsOldFencesBackIsCaught) {
+  EXPECT_FALSE(RunSeeds(50, {.planted = &Faults::lives_are_ignored}).violations.empty());
 }
 
 TEST(StaleFillTest, TheSameSeedIsTheSameStorm) {

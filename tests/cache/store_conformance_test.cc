@@ -2,7 +2,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,7 +22,8 @@ namespace {
 const std::string kLeaseA(kTokenBytes, 'a');
 const std::string kLeaseB(kTokenBytes, 'b');
 const std::string kFill(kTokenBytes, 'f');
-const std::string kFence(kTokenBytes, 'x');
+const std::string kNextFill(kTokenBytes, 'g');
+const std::string kToken(kTokenBytes, 'x');
 
 // A Store, and a way to call it and wait for its answer.
 class World {
@@ -72,7 +72,7 @@ class StoreTest : public testing::TestWithParam<const char*> {
     }
   }
 
-  // The answer to one call: Await<absl::StatusOr<Slot>>([&](auto done) { store()->Get(key, done); }).
+  // The answer to one call: Await<absl::StatusOr<Found>>([&](auto done) { store()->Read(key, {}, done); }).
   template <typename Reply>
   Reply Await(std::function<void(std::function<void(Reply)>)> call) {
     std::optional<Reply> reply;
@@ -87,36 +87,50 @@ class StoreTest : public testing::TestWithParam<const char*> {
     return *std::move(reply);
   }
 
-  Slot Get(const std::string& key) {
-    return Await<absl::StatusOr<Slot>>([&](auto done) { store()->Get(key, std::move(done)); }).value();
+  Found Read(const std::string& key, const std::vector<std::string>& fence_keys = {}) {
+    return Await<absl::StatusOr<Found>>([&](auto done) { store()->Read(key, fence_keys, std::move(done)); }).value();
+  }
+  Slot Get(const std::string& key) { return Read(key).slot; }
+  Fences Ensure(const std::vector<std::string>& fence_keys, absl::Duration ttl = absl::Minutes(1)) {
+    return Await<absl::StatusOr<Fences>>([&](auto done) { store()->EnsureFences(fence_keys, ttl, std::move(done)); })
+        .value();
+  }
+  void Replace(const std::string& fence_key, const std::string& token, std::vector<uint64_t> transactions = {},
+               absl::Duration ttl = absl::Minutes(1)) {
+    EXPECT_TRUE(Await<absl::Status>([&](auto done) {
+                  store()->ReplaceFence(fence_key, token, kAt, transactions, ttl, std::move(done));
+                }).ok());
+  }
+  Fence FenceAt(const std::string& fence_key) {
+    return Await<absl::StatusOr<Fence>>([&](auto done) { store()->ReadFence(fence_key, std::move(done)); }).value();
   }
   Lease Acquire(const std::string& key, const std::string& lease, absl::Duration ttl = absl::Minutes(1)) {
-    return Await<absl::StatusOr<Lease>>([&](auto done) { store()->AcquireLease(key, lease, ttl, std::move(done)); })
+    return Await<absl::StatusOr<Lease>>([&](auto done) { store()->AcquireLease(key, lease, ttl, {}, std::move(done)); })
         .value();
   }
-  bool Commit(const std::string& key, const std::string& lease, uint64_t term, const std::string& envelope,
-              absl::Duration ttl = absl::Minutes(1)) {
-    return Await<absl::StatusOr<bool>>(
-               [&](auto done) { store()->CommitFill(key, lease, term, kFill, envelope, ttl, std::move(done)); })
+  void Quietly(std::function<void()> call) {
+    world_->Drive([&](std::function<void()> finished) {
+      call();
+      finished();
+    });
+  }
+  bool Put(const std::string& key, const std::string& envelope, const std::string& seen = "",
+           const std::string& fences = "", const std::string& fill = kFill, absl::Duration ttl = absl::Minutes(1)) {
+    return Await<absl::StatusOr<bool>>([&](auto done) {
+             store()->Put(key, seen, {fill, fences, envelope, ttl}, std::move(done));
+           })
         .value();
   }
-  void FenceKey(const std::string& key) {
-    EXPECT_TRUE(
-        Await<absl::Status>([&](auto done) { store()->Fence(key, kFence, absl::Minutes(1), std::move(done)); }).ok());
-  }
-  void AddToTag(const std::string& tag, const std::string& key, absl::Duration ttl = absl::Minutes(1)) {
-    EXPECT_TRUE(Await<absl::Status>([&](auto done) { store()->AddToTag(tag, key, ttl, std::move(done)); }).ok());
-  }
-  std::set<std::string> Members(const std::string& tag) {
-    const std::vector<std::string> members = Await<absl::StatusOr<std::vector<std::string>>>([&](auto done) {
-                                               store()->TagMembers(tag, std::move(done));
-                                             }).value();
-    return {members.begin(), members.end()};
+  void Discard(const std::string& key, const std::string& fill) {
+    EXPECT_TRUE(Await<absl::Status>([&](auto done) { store()->Discard(key, fill, std::move(done)); }).ok());
   }
   void AwaitAbsent(const std::string& key) {
     while (Get(key).kind != Slot::Kind::kAbsent) {
     }
   }
+
+  // What survives a round trip.
+  const absl::Time kAt = absl::FromUnixMicros(1'700'000'000'123'456);
 
   Store* store() { return world_->store(); }
 
@@ -128,174 +142,157 @@ INSTANTIATE_TEST_SUITE_P(Stores, StoreTest, testing::Values("simulated", "redis"
 
 TEST_P(StoreTest, AnUnknownKeyIsAbsent) { EXPECT_EQ(Get("key").kind, Slot::Kind::kAbsent); }
 
-TEST_P(StoreTest, OneLoaderHoldsTheLease) {
-  const Lease first = Acquire("key", kLeaseA);
-  EXPECT_EQ(first.outcome, Lease::Outcome::kGranted);
-  EXPECT_FALSE(first.after_fence);
-  EXPECT_EQ(Acquire("key", kLeaseB).outcome, Lease::Outcome::kBusy);
-  const Slot slot = Get("key");
-  EXPECT_EQ(slot.kind, Slot::Kind::kLease);
-  EXPECT_EQ(slot.token, kLeaseA);
-}
-
-TEST_P(StoreTest, ACommittedFillIsServedUntilItsTimeIsOver) {
-  const Lease lease = Acquire("key", kLeaseA);
-  EXPECT_TRUE(Commit("key", kLeaseA, lease.term, "envelope"));
+TEST_P(StoreTest, AFillIsReadUntilItsTimeIsOver) {
+  EXPECT_TRUE(Put("key", "envelope"));
   const Slot slot = Get("key");
   EXPECT_EQ(slot.kind, Slot::Kind::kValue);
-  EXPECT_EQ(slot.token, kFill);
+  EXPECT_EQ(slot.fill, kFill);
+  EXPECT_EQ(slot.fences, "");
   EXPECT_EQ(slot.bytes, "envelope");
-  const Lease taken = Acquire("key", kLeaseB);
-  EXPECT_EQ(taken.outcome, Lease::Outcome::kValue);
-  EXPECT_EQ(taken.slot.token, kFill);
-  EXPECT_EQ(taken.slot.bytes, "envelope");
-
-  const Lease brief = Acquire("brief", kLeaseA);
-  EXPECT_TRUE(Commit("brief", kLeaseA, brief.term, "envelope", absl::Milliseconds(1)));
+  EXPECT_TRUE(Put("brief", "envelope", "", "", kFill, absl::Milliseconds(1)));
   AwaitAbsent("brief");
 }
 
-TEST_P(StoreTest, OnlyTheLeaseThatStandsCanCommit) {
-  EXPECT_FALSE(Commit("key", kLeaseA, 1, "never leased"));
+TEST_P(StoreTest, AFillIsAnAnswerWhileItsFencesStand) {
+  const std::vector<std::string> keys = {"fence:a", "fence:b"};
+  EXPECT_FALSE(Read("key", keys).fences.complete);
+  const Fences fences = Ensure(keys);
+  EXPECT_TRUE(fences.complete);
+  EXPECT_EQ(fences.tokens.size(), 2 * kTokenBytes);
+  EXPECT_EQ(fences.invalidated_at, absl::InfinitePast());
+  EXPECT_TRUE(Put("key", "envelope", "", fences.tokens));
+  Found found = Read("key", keys);
+  EXPECT_TRUE(Admits(found));
+  EXPECT_EQ(found.slot.bytes, "envelope");
+  EXPECT_FALSE(Admits(Read("key", {"fence:b", "fence:a"}))) << "their order counts";
+
+  Replace("fence:b", kToken);
+  found = Read("key", keys);
+  EXPECT_EQ(found.slot.kind, Slot::Kind::kValue);
+  EXPECT_FALSE(Admits(found));
+  EXPECT_EQ(found.fences.tokens, fences.tokens.substr(0, kTokenBytes) + kToken);
+  EXPECT_EQ(found.fences.invalidated_at, kAt);
+}
+
+TEST_P(StoreTest, AStandingFenceIsNotMadeAnew) {
+  Replace("fence", kToken, {7});
+  const Fences fences = Ensure({"fence", "other"});
+  EXPECT_EQ(fences.tokens.substr(0, kTokenBytes), kToken);
+  EXPECT_EQ(fences.transactions, std::vector<uint64_t>{7});
+  EXPECT_EQ(Ensure({"fence", "other"}).tokens, fences.tokens);
+}
+
+TEST_P(StoreTest, AFenceNamesItsLatestTransactions) {
+  Replace("fence", kToken, {1, 2});
+  Replace("fence", kToken, {});
+  Replace("fence", kToken, {18446744073709551615u, 3});
+  EXPECT_EQ(FenceAt("fence").transactions, (std::vector<uint64_t>{18446744073709551615u, 3, 1, 2}));
+  for (uint64_t i = 100; i < 120; ++i) Replace("fence", kToken, {i});
+  const Fence fence = FenceAt("fence");
+  ASSERT_EQ(fence.transactions.size(), kFenceTransactionsMax);
+  EXPECT_EQ(fence.transactions.front(), 119u);
+  EXPECT_EQ(fence.transactions.back(), 104u);
+}
+
+TEST_P(StoreTest, AFencesTimeIsExtendedAndNeverShortened) {
+  Replace("lasting", kToken);
+  Replace("lasting", kToken, {}, absl::Milliseconds(1));
+  Ensure({"lasting"}, absl::Milliseconds(1));
+  Replace("extended", kToken, {}, absl::Milliseconds(20));
+  Ensure({"extended"});
+  Replace("brief", kToken, {}, absl::Milliseconds(21));
+  while (!FenceAt("brief").token.empty()) {
+  }
+  EXPECT_EQ(FenceAt("lasting").token, kToken);
+  EXPECT_EQ(FenceAt("extended").token, kToken);
+}
+
+TEST_P(StoreTest, WhatIsNoFenceCountsAsNone) {
+  for (const std::string& foreign : {std::string(), std::string("F"), std::string(200, 'F')}) {
+    world_->SetForeign("fence", foreign);
+    EXPECT_FALSE(Read("key", {"fence"}).fences.complete);
+    EXPECT_TRUE(FenceAt("fence").token.empty());
+    EXPECT_TRUE(Ensure({"fence"}).complete);
+  }
+}
+
+TEST_P(StoreTest, AFillIsPutOnlyInThePlaceOfTheOneThatWasSeen) {
+  EXPECT_TRUE(Put("key", "first"));
+  EXPECT_FALSE(Put("key", "slow", /*seen=*/"", "", kNextFill)) << "its loader had seen nothing there";
+  EXPECT_EQ(Get("key").bytes, "first");
+  EXPECT_TRUE(Put("key", "second", /*seen=*/kFill, "", kNextFill));
+  EXPECT_FALSE(Put("key", "slow", /*seen=*/kFill, "", kFill));
+  EXPECT_EQ(Get("key").bytes, "second");
+  Discard("key", kNextFill);
+  EXPECT_TRUE(Put("key", "third", /*seen=*/kNextFill)) << "nothing is in the way";
+}
+
+TEST_P(StoreTest, OnlyTheFillThatWasMeantIsDiscarded) {
+  Put("key", "envelope");
+  Discard("key", kNextFill);
+  EXPECT_EQ(Get("key").kind, Slot::Kind::kValue);
+  Discard("key", kFill);
   EXPECT_EQ(Get("key").kind, Slot::Kind::kAbsent);
-  const Lease lease = Acquire("key", kLeaseA);
-  EXPECT_FALSE(Commit("key", kLeaseB, lease.term, "another's lease"));
-  EXPECT_FALSE(Commit("key", kLeaseA, lease.term + 1, "another term"));
-  EXPECT_EQ(Get("key").kind, Slot::Kind::kLease);
-  EXPECT_TRUE(Commit("key", kLeaseA, lease.term, "right"));
-  EXPECT_FALSE(Commit("key", kLeaseA, lease.term, "twice"));
-  EXPECT_EQ(Get("key").bytes, "right");
+  Discard("key", kFill);
 }
 
-TEST_P(StoreTest, AFenceRefusesAFillThatBeganBefore) {
-  const Lease before = Acquire("key", kLeaseA);
-  FenceKey("key");
-  EXPECT_FALSE(Commit("key", kLeaseA, before.term, "stale"));
-  const Slot slot = Get("key");
-  EXPECT_EQ(slot.kind, Slot::Kind::kFence);
-  EXPECT_EQ(slot.token, kFence);
-  const Lease after = Acquire("key", kLeaseB);
-  EXPECT_EQ(after.outcome, Lease::Outcome::kGranted);
-  EXPECT_TRUE(after.after_fence);
-  EXPECT_FALSE(Commit("key", kLeaseA, before.term, "stale")) << "also once a new loader holds the key";
-  EXPECT_TRUE(Commit("key", kLeaseB, after.term, "fresh"));
-  EXPECT_EQ(Get("key").bytes, "fresh");
+TEST_P(StoreTest, OneLoaderHoldsTheLease) {
+  Put("key", "envelope");
+  const Lease first = Acquire("key", kLeaseA);
+  EXPECT_TRUE(first.granted);
+  EXPECT_EQ(first.found.slot.bytes, "envelope") << "a lease hides no value";
+  EXPECT_FALSE(Acquire("key", kLeaseB).granted);
+  Quietly([&] { store()->ReleaseLease("key", kLeaseB); });
+  EXPECT_FALSE(Acquire("key", kLeaseB).granted) << "only its holder gives it back";
+  Quietly([&] { store()->ReleaseLease("key", kLeaseA); });
+  EXPECT_TRUE(Acquire("key", kLeaseB).granted);
 }
 
-TEST_P(StoreTest, AFenceTakesTheValueAway) {
-  const Lease lease = Acquire("key", kLeaseA);
-  EXPECT_TRUE(Commit("key", kLeaseA, lease.term, "envelope"));
-  FenceKey("key");
-  EXPECT_EQ(Get("key").kind, Slot::Kind::kFence);
-  EXPECT_TRUE(Get("key").bytes.empty());
-}
-
-TEST_P(StoreTest, OnlyItsHolderReleasesALease) {
-  Acquire("key", kLeaseA);
-  world_->Drive([&](std::function<void()> finished) {
-    store()->ReleaseLease("key", kLeaseB);
-    finished();
-  });
-  EXPECT_EQ(Get("key").kind, Slot::Kind::kLease);
-  world_->Drive([&](std::function<void()> finished) {
-    store()->ReleaseLease("key", kLeaseA);
-    finished();
-  });
-  EXPECT_EQ(Get("key").kind, Slot::Kind::kAbsent);
-}
-
-TEST_P(StoreTest, ALeaseExpiresAndItsLateFillIsRefused) {
-  const Lease late = Acquire("key", kLeaseA, absl::Milliseconds(1));
-  AwaitAbsent("key");
-  EXPECT_FALSE(Commit("key", kLeaseA, late.term, "late"));
-  EXPECT_EQ(Acquire("key", kLeaseB).outcome, Lease::Outcome::kGranted);
-  EXPECT_FALSE(Commit("key", kLeaseA, late.term, "later"));
+TEST_P(StoreTest, ALeaseExpiresUnlessItIsRenewed) {
+  Acquire("brief", kLeaseA, absl::Milliseconds(1));
+  while (!Acquire("brief", kLeaseB).granted) {
+  }
+  Acquire("kept", kLeaseA, absl::Milliseconds(200));
+  Quietly([&] { store()->RenewLease("kept", kLeaseA, absl::Minutes(1)); });
+  Quietly([&] { store()->RenewLease("kept", kLeaseB, absl::Milliseconds(1)); });
+  Acquire("later", kLeaseA, absl::Milliseconds(201));
+  while (!Acquire("later", kLeaseB).granted) {
+  }
+  EXPECT_FALSE(Acquire("kept", kLeaseB).granted);
 }
 
 TEST_P(StoreTest, BytesOfAnyKindAndSizeComeBackUnchanged) {
   std::string key("key with \r\n, \0 and \xff", 21);
   for (const std::string& envelope : {std::string(), std::string("\r\n$-1\r\n\0V", 9), std::string(3 << 20, '\0')}) {
-    const Lease lease = Acquire(key, kLeaseA);
-    ASSERT_EQ(lease.outcome, Lease::Outcome::kGranted);
-    EXPECT_TRUE(Commit(key, kLeaseA, lease.term, envelope));
+    EXPECT_TRUE(Put(key, envelope, kFill));
     EXPECT_TRUE(Get(key).bytes == envelope);
-    EXPECT_TRUE(Acquire(key, kLeaseB).slot.bytes == envelope);
-    FenceKey(key);
   }
 }
 
 TEST_P(StoreTest, AForeignValueIsToldApartAndOverwritten) {
-  for (const char* foreign : {"", "V", "{\"json\": \"of another application\"}", "Lease of the wrong length"}) {
+  for (const std::string& foreign :
+       {std::string(), std::string("V"), std::string("{\"json\": \"of another application\"}"),
+        absl::StrCat("V", kFill, "\xff", "more fences than bytes")}) {
     world_->SetForeign("key", foreign);
     EXPECT_EQ(Get("key").kind, Slot::Kind::kForeign) << foreign;
-    EXPECT_EQ(Acquire("key", kLeaseA).outcome, Lease::Outcome::kGranted) << foreign;
   }
-}
-
-TEST_P(StoreTest, ATagHoldsItsKeys) {
-  EXPECT_TRUE(Members("tag").empty());
-  AddToTag("tag", "one");
-  AddToTag("tag", "two");
-  AddToTag("tag", "two");
-  EXPECT_EQ(Members("tag"), (std::set<std::string>{"one", "two"}));
-  EXPECT_EQ(Members("tag").size(), 2u) << "reading removes nothing";
-}
-
-TEST_P(StoreTest, ALargeTagIsReturnedWhole) {
-  constexpr int kKeys = 5000;
-  world_->Drive([&](std::function<void()> finished) {
-    auto left = std::make_shared<int>(kKeys);
-    for (int i = 0; i < kKeys; ++i) {
-      store()->AddToTag("tag", absl::StrCat("key", i), absl::Minutes(1), [left, finished](absl::Status added) {
-        EXPECT_TRUE(added.ok()) << added;
-        if (--*left == 0) finished();
-      });
-    }
-  });
-  EXPECT_EQ(Members("tag").size(), static_cast<size_t>(kKeys));
-}
-
-TEST_P(StoreTest, ATagsTimeIsExtendedAndNeverShortened) {
-  AddToTag("lasting", "one", absl::Minutes(1));
-  AddToTag("lasting", "two", absl::Milliseconds(1));
-  AddToTag("brief", "one", absl::Milliseconds(1));
-  while (!Members("brief").empty()) {
-  }
-  EXPECT_TRUE(Members("lasting").count("one"));
-  AddToTag("extended", "one", absl::Milliseconds(1));
-  AddToTag("extended", "one", absl::Minutes(1));
-  AddToTag("brief", "two", absl::Milliseconds(20));
-  while (!Members("brief").empty()) {
-  }
-  EXPECT_TRUE(Members("extended").count("one"));
-}
-
-TEST_P(StoreTest, TheLastInvalidationIsRemembered) {
-  auto last = [&] {
-    return Await<absl::StatusOr<absl::Time>>([&](auto done) { store()->LastInvalidated("tag", std::move(done)); });
-  };
-  EXPECT_EQ(last().value(), absl::InfinitePast());
-  const absl::Time at = absl::FromUnixMicros(1'700'000'000'123'456);
-  world_->Drive([&](std::function<void()> finished) {
-    store()->MarkInvalidated("tag", at);
-    finished();
-  });
-  EXPECT_EQ(last().value(), at);
-  EXPECT_TRUE(Members("tag").empty()) << "the mark is not in the way of the tag's keys";
+  world_->SetForeign("key", "of another application");
+  EXPECT_TRUE(Put("key", "envelope"));
+  EXPECT_EQ(Get("key").bytes, "envelope");
 }
 
 TEST_P(StoreTest, CommandsOfOneTurnAreAnsweredInOrder) {
-  Acquire("b", kLeaseA);
+  Put("b", "envelope");
   std::vector<Slot::Kind> kinds;
   world_->Drive([&](std::function<void()> finished) {
-    store()->Get("a", [&](absl::StatusOr<Slot> slot) { kinds.push_back(slot.value().kind); });
-    store()->Get("b", [&](absl::StatusOr<Slot> slot) { kinds.push_back(slot.value().kind); });
-    store()->Get("a", [&, finished](absl::StatusOr<Slot> slot) {
-      kinds.push_back(slot.value().kind);
+    store()->Read("a", {}, [&](absl::StatusOr<Found> found) { kinds.push_back(found.value().slot.kind); });
+    store()->Read("b", {}, [&](absl::StatusOr<Found> found) { kinds.push_back(found.value().slot.kind); });
+    store()->Read("a", {}, [&, finished](absl::StatusOr<Found> found) {
+      kinds.push_back(found.value().slot.kind);
       finished();
     });
   });
-  EXPECT_EQ(kinds, (std::vector<Slot::Kind>{Slot::Kind::kAbsent, Slot::Kind::kLease, Slot::Kind::kAbsent}));
+  EXPECT_EQ(kinds, (std::vector<Slot::Kind>{Slot::Kind::kAbsent, Slot::Kind::kValue, Slot::Kind::kAbsent}));
 }
 
 }  // namespace

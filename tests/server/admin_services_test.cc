@@ -166,8 +166,8 @@ class AdminServicesTest : public testing::Test {
       if (!active.ok()) return nullptr;
       return *cache::ParseCatalog(active->yaml, active->revision);
     };
-    deps.invalidate = [this](std::string tenant, std::vector<std::string> tags, Admin::Invalidated done) {
-      invalidate_(std::move(tenant), std::move(tags), std::move(done));
+    deps.invalidate = [this](std::vector<cache::TenantTag> tags, std::vector<uint64_t>, Admin::Invalidated done) {
+      invalidate_(std::move(tags), std::move(done));
     };
     admin_ = std::make_unique<Admin>(std::move(deps));
     AdminServices::Options options;
@@ -228,7 +228,7 @@ class AdminServicesTest : public testing::Test {
     v1::InvalidateResponse response;
     grpc::ClientContext context;
     const grpc::Status status = cache_stub_->Invalidate(&context, request, &response);
-    if (fenced != nullptr) *fenced = response.keys_fenced();
+    if (fenced != nullptr) *fenced = response.tags_fenced();
     return status;
   }
 
@@ -237,8 +237,8 @@ class AdminServicesTest : public testing::Test {
   FakeRollouts rollouts_;
   FakeEvidence evidence_;
   flags::Board board_{&clock_, absl::Seconds(2)};
-  std::function<void(std::string, std::vector<std::string>, Admin::Invalidated)> invalidate_ =
-      [](std::string, std::vector<std::string> tags, Admin::Invalidated done) { done(tags.size()); };
+  std::function<void(std::vector<cache::TenantTag>, Admin::Invalidated)> invalidate_ =
+      [](std::vector<cache::TenantTag>, Admin::Invalidated done) { done(absl::OkStatus()); };
   std::unique_ptr<Admin> admin_;
   std::unique_ptr<AdminServices> services_;
   std::unique_ptr<grpc::Server> server_;
@@ -485,7 +485,7 @@ TEST_F(AdminServicesTest, AnInvalidationReturnsOnceTheFencesStand) {
   EXPECT_EQ(Invalidate("acme", {}).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(Invalidate("acme", {""}).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(Invalidate("", {"a"}).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  invalidate_ = [](std::string, std::vector<std::string>, Admin::Invalidated done) {
+  invalidate_ = [](std::vector<cache::TenantTag>, Admin::Invalidated done) {
     done(absl::UnavailableError("redis is away"));
   };
   ExpectRefused(Invalidate("acme", {"a"}), grpc::StatusCode::UNAVAILABLE, "redis is away");
@@ -493,7 +493,7 @@ TEST_F(AdminServicesTest, AnInvalidationReturnsOnceTheFencesStand) {
 
 TEST_F(AdminServicesTest, AnInvalidationWhoseCallbackIsDroppedEnds) {
   Publish();
-  invalidate_ = [](std::string, std::vector<std::string>, Admin::Invalidated) {};
+  invalidate_ = [](std::vector<cache::TenantTag>, Admin::Invalidated) {};
   ExpectRefused(Invalidate("acme", {"a"}), grpc::StatusCode::UNAVAILABLE, "shutting down");
 }
 
@@ -502,7 +502,7 @@ TEST_F(AdminServicesTest, InvalidationsAreBounded) {
   std::vector<Admin::Invalidated> held;
   base::Mutex mutex;
   const auto two_held = [&] { return held.size() == 2; };
-  invalidate_ = [&](std::string, std::vector<std::string>, Admin::Invalidated done) {
+  invalidate_ = [&](std::vector<cache::TenantTag>, Admin::Invalidated done) {
     base::MutexLock lock(&mutex);
     held.push_back(std::move(done));
   };
@@ -513,10 +513,10 @@ TEST_F(AdminServicesTest, InvalidationsAreBounded) {
     mutex.Await(absl::Condition(&two_held));
   }
   ExpectRefused(Invalidate("acme", {"a"}), grpc::StatusCode::RESOURCE_EXHAUSTED, "too many invalidations");
-  for (Admin::Invalidated& done : held) done(1);
+  for (Admin::Invalidated& done : held) done(absl::OkStatus());
   for (std::thread& caller : callers) caller.join();
   held.clear();
-  invalidate_ = [](std::string, std::vector<std::string>, Admin::Invalidated done) { done(0); };
+  invalidate_ = [](std::vector<cache::TenantTag>, Admin::Invalidated done) { done(absl::OkStatus()); };
   EXPECT_TRUE(Invalidate("acme", {"a"}).ok()) << "room again";
 }
 

@@ -205,18 +205,22 @@ TEST(CachedReaderTest, ReadsReturnThePreviousEpochsValuesNoMore) {
 
 // Another replica's loader has the lease of key 1, and fills it 30 ms from now.
 void FillElsewhere(ReadWorld* w, const std::string& body) {
-  w->writer_store.AcquireLease(
-      w->Key("1"), std::string(16, 'L'), absl::Seconds(10), [w, body](absl::StatusOr<cache::Lease> lease) {
+  const std::vector<std::string> fence_keys = cache::FenceKeys(w->catalog.Current()->endpoints()[0], "acme", {"1"});
+  w->writer_store.EnsureFences(
+      fence_keys, absl::Minutes(2), [w, fence_keys, body](absl::StatusOr<cache::Fences> fences) {
         cache::CachedAnswer answer;
         answer.found = true;
         answer.body = body;
         answer.loaded_at = w->world.clock()->Now();
         answer.snapshot = w->database.Read(ReadWorld::Row("1")).snapshot;
         answer.etag = cache::Etag(true, body);
-        w->world.executor()->PostAfter(absl::Milliseconds(30), [w, answer, term = lease->term] {
-          w->writer_store.CommitFill(w->Key("1"), std::string(16, 'L'), term, std::string(16, 'F'),
-                                     cache::EncodeEnvelope(w->Key("1"), answer, 0), absl::Minutes(1),
-                                     [](absl::StatusOr<bool>) {});
+        w->writer_store.AcquireLease(w->Key("1"), std::string(16, 'L'), absl::Seconds(10), fence_keys,
+                                     [](absl::StatusOr<cache::Lease>) {});
+        w->world.executor()->PostAfter(absl::Milliseconds(30), [w, answer, fences = fences->tokens] {
+          w->writer_store.Put(
+              w->Key("1"), "",
+              {std::string(16, 'F'), fences, cache::EncodeEnvelope(w->Key("1"), answer, 0), absl::Minutes(1)},
+              [](absl::StatusOr<bool>) {});
         });
       });
   w->world.RunFor(absl::Milliseconds(5));

@@ -27,35 +27,40 @@ class OneValueStore final : public cache::Store {
  public:
   explicit OneValueStore(base::Executor* executor) : executor_(executor) {}
 
-  void Get(std::string key, absl::AnyInvocable<void(absl::StatusOr<cache::Slot>)> done) override {
+  void Read(std::string key, std::vector<std::string> fence_keys,
+            absl::AnyInvocable<void(absl::StatusOr<cache::Found>)> done) override {
     cache::CachedAnswer answer;
     answer.found = true;
     answer.body = kBody;
     answer.snapshot = "10:10:";
     answer.etag = cache::Etag(true, kBody);
-    cache::Slot slot{cache::Slot::Kind::kValue, std::string(16, 'F'), cache::EncodeEnvelope(key, answer, 0)};
-    executor_->Post([slot = std::move(slot), done = std::move(done)]() mutable { done(std::move(slot)); });
+    cache::Found found;
+    for (size_t i = 0; i < fence_keys.size(); ++i) found.fences.Add({.token = std::string(cache::kTokenBytes, 'f')});
+    found.slot = {cache::Slot::Kind::kValue, std::string(cache::kTokenBytes, 'F'), found.fences.tokens,
+                  cache::EncodeEnvelope(key, answer, 0)};
+    executor_->Post([found = std::move(found), done = std::move(done)]() mutable { done(std::move(found)); });
   }
-  void AcquireLease(std::string, std::string, absl::Duration,
+  void EnsureFences(std::vector<std::string>, absl::Duration,
+                    absl::AnyInvocable<void(absl::StatusOr<cache::Fences>)> done) override {
+    Refuse(std::move(done));
+  }
+  void ReplaceFence(std::string, std::string, absl::Time, std::vector<uint64_t>, absl::Duration,
+                    absl::AnyInvocable<void(absl::Status)> done) override {
+    Refuse(std::move(done));
+  }
+  void ReadFence(std::string, absl::AnyInvocable<void(absl::StatusOr<cache::Fence>)> done) override {
+    Refuse(std::move(done));
+  }
+  void AcquireLease(std::string, std::string, absl::Duration, std::vector<std::string>,
                     absl::AnyInvocable<void(absl::StatusOr<cache::Lease>)> done) override {
     Refuse(std::move(done));
   }
-  void CommitFill(std::string, std::string, uint64_t, std::string, std::string, absl::Duration,
-                  absl::AnyInvocable<void(absl::StatusOr<bool>)> done) override {
-    Refuse(std::move(done));
-  }
+  void RenewLease(std::string, std::string, absl::Duration) override {}
   void ReleaseLease(std::string, std::string) override {}
-  void AddToTag(std::string, std::string, absl::Duration, absl::AnyInvocable<void(absl::Status)> done) override {
+  void Put(std::string, std::string, cache::Fill, absl::AnyInvocable<void(absl::StatusOr<bool>)> done) override {
     Refuse(std::move(done));
   }
-  void TagMembers(std::string, absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) override {
-    Refuse(std::move(done));
-  }
-  void MarkInvalidated(std::string, absl::Time) override {}
-  void LastInvalidated(std::string, absl::AnyInvocable<void(absl::StatusOr<absl::Time>)> done) override {
-    Refuse(std::move(done));
-  }
-  void Fence(std::string, std::string, absl::Duration, absl::AnyInvocable<void(absl::Status)> done) override {
+  void Discard(std::string, std::string, absl::AnyInvocable<void(absl::Status)> done) override {
     Refuse(std::move(done));
   }
 

@@ -165,7 +165,7 @@ class ReadWorld {
   }
   // Retries until the fences stand.
   void Invalidate(const std::string& id, const std::string& tenant = "acme") {
-    invalidator.Invalidate(tenant, {absl::StrCat("quote:", id)}, [this, id, tenant](absl::StatusOr<uint64_t> fenced) {
+    invalidator.Invalidate({{tenant, absl::StrCat("quote:", id)}}, {}, [this, id, tenant](absl::Status fenced) {
       if (!fenced.ok())
         world.executor()->PostAfter(absl::Milliseconds(5), [this, id, tenant] { Invalidate(id, tenant); });
     });

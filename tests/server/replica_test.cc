@@ -796,9 +796,12 @@ TEST_F(ReplicaTest, GarbageInRedisIsACountedMiss) {
     std::string value = redis.Command({"GET", keys[i]}).text;
     redis.Command({"DEL", keys[i]});
     switch (i % 5) {
-      case 0:
-        redis.Command({"SET", keys[i], other});
+      case 0: {
+        // Behind this key's own fences: 17 bytes of kind and fill, how many fences, 16 bytes for each.
+        const size_t fences = 1 + 16 * static_cast<size_t>(value[17]);
+        redis.Command({"SET", keys[i], other.substr(0, 17) + value.substr(17, fences) + other.substr(17 + fences)});
         break;
+      }
       case 1:
         redis.Command({"SET", keys[i], value.substr(0, value.size() / 2)});
         break;

@@ -95,8 +95,8 @@ TEST(VerifierTest, AForgottenInvalidationIsConfirmedRepairedAndReported) {
     // Redacted: neither price is shown.
     ASSERT_EQ(divergence.differences.size(), 1u);
     EXPECT_THAT(divergence.differences[0].control, HasSubstr("#"));
-    // Repaired: fenced, and filled anew by the next read.
-    EXPECT_EQ(w.redis.Find(w.Key("1"))->slot.kind, cache::Slot::Kind::kFence);
+    // Repaired: removed, and filled anew by the next read.
+    EXPECT_EQ(w.redis.Find(w.Key("1")), nullptr);
     w.RouteCache();
     EXPECT_EQ(w.Read("1")->response.body(), R"({"price":2})");
     EXPECT_EQ(w.Metric("shadowline_divergences_total"), 1);
@@ -235,7 +235,7 @@ TEST(VerifierTest, AControlThatIsOlderThanTheFillProvesNothing) {
   sample.drawn.query = {w.catalog.Current(), &w.catalog.Current()->endpoints()[0], "acme", {"1"}};
   sample.drawn.key = w.Key("1");
   const cache::Slot slot = w.redis.Find(w.Key("1"))->slot;
-  sample.fill = slot.token;
+  sample.fill = slot.fill;
   sample.served = *cache::DecodeEnvelope(w.Key("1"), slot.bytes);
   const absl::Duration now = w.world.clock()->Steady();
   sample.candidate_at = sample.served_at = now;
@@ -273,7 +273,7 @@ TEST(VerifierTest, DigestsOfTwoTenantsCannotBeCompared) {
 
 TEST(VerifierTest, AFillThatOvertookAnInvalidationIsAFillRace) {
   ReadWorld w;
-  w.redis.faults.commit_ignores_lease = true;  // A cache without fences.
+  w.redis.faults.fences_are_ignored = true;  // A cache without fences.
   w.Write("1");
   w.RouteCache(1'000'000);
   w.control.options().latency_min = w.control.options().latency_max = absl::Milliseconds(400);
@@ -414,7 +414,7 @@ Outcome Weather(const Storm& storm) {
   w.control.options().slow_share = storm.stale_fills ? 0.5 : 0.02;
   w.control.options().slow_latency = absl::Milliseconds(400);
   w.verification_control.options().slow_share = 0.02;
-  w.redis.faults.commit_ignores_lease = storm.stale_fills;
+  w.redis.faults.fences_are_ignored = storm.stale_fills;
   if (storm.faults) {
     w.control.options().error_share = 0.02;
     w.verification_control.options().error_share = 0.1;

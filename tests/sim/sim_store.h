@@ -13,10 +13,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,8 +34,9 @@ class SimRedis {
  public:
   struct Entry {
     cache::Slot slot;
-    std::set<std::string> members;
-    std::optional<absl::Time> mark;
+    cache::Fence fence;
+    uint64_t life = 0;  // Of the Redis that the fence was written to.
+    std::string lease;
     absl::Time expires = absl::InfiniteFuture();
   };
 
@@ -50,9 +49,11 @@ class SimRedis {
     uint32_t latency_slow_ppm = 0;  // This share takes ten times as long, and holds up what is behind it.
     absl::Duration timeout = absl::Milliseconds(50);
     // Planted, to see that a check can fail.
-    bool commit_ignores_lease = false;                     // Writes whatever holds the key.
-    bool commit_always_says_yes = false;                   // Refuses, and says that it wrote.
-    std::function<void(const std::string&)> before_lease;  // Called with the key before a lease is asked for.
+    bool fences_are_ignored = false;        // A value is an answer whatever its fences.
+    bool absent_fence_admits = false;       // A tag without a fence stands in nobody's way.
+    bool lives_are_ignored = false;         // A fence of before a restart or a failover is as good as another.
+    bool transactions_are_lost = false;     // Fences name no transactions.
+    bool readers_see_first_fences = false;  // A read reports the fences that the key's first reader saw.
   };
 
   SimRedis(const base::Clock* clock, base::Random* random) : clock_(clock), random_(random) {}
@@ -64,10 +65,10 @@ class SimRedis {
   // Somebody else wrote the key.
   void SetForeign(const std::string& key, std::string bytes) {
     Entry entry;
-    entry.slot = {cache::Slot::Kind::kForeign, "", std::move(bytes)};
+    entry.slot = {cache::Slot::Kind::kForeign, "", "", std::move(bytes)};
     Write(key, entry);
   }
-  // An envelope that nobody can read, in a head that is right.
+  // An envelope that nobody can read, behind fences that are right.
   void Corrupt(const std::string& key, std::string bytes) {
     if (Entry* entry = Find(key)) entry->slot.bytes = std::move(bytes);
   }
@@ -78,10 +79,9 @@ class SimRedis {
     hung_.clear();
     ++generation_;
   }
-  // A failover to a replica that lacks the last `n` writes. A fence is acknowledged only when the replicas have it, so
-  // it and what was written before it are kept.
+  // A failover to a replica that lacks the last `n` writes, acknowledged or not.
   void Failover(size_t n) {
-    for (; n > 0 && !writes_.empty() && !writes_.back().durable; --n) {
+    for (; n > 0 && !writes_.empty(); --n) {
       Restore(writes_.back().key, std::move(writes_.back().before));
       writes_.pop_back();
     }
@@ -104,14 +104,18 @@ class SimRedis {
     entries_.erase(found);
     return nullptr;
   }
-  void Write(const std::string& key, std::optional<Entry> entry, bool durable = false) {
+  void Write(const std::string& key, std::optional<Entry> entry) {
     Entry* before = Find(key);
-    writes_.push_back({key, before == nullptr ? std::nullopt : std::optional<Entry>(*before), durable});
+    writes_.push_back({key, before == nullptr ? std::nullopt : std::optional<Entry>(*before)});
     if (writes_.size() > 1024) writes_.pop_front();
     Restore(key, std::move(entry));
   }
 
+  std::map<std::string, cache::Fences> first_fences;  // For the fault readers_see_first_fences.
+
   const base::Clock* clock() const { return clock_; }
+  base::Random* random() const { return random_; }
+  // Counts its lives: a restart or a failover begins a new one.
   uint64_t generation() const { return generation_; }
   absl::Duration DrawLatency() {
     const absl::Duration latency = faults.latency_min + (faults.latency_max - faults.latency_min) * random_->Unit();
@@ -124,7 +128,6 @@ class SimRedis {
   struct Undo {
     std::string key;
     std::optional<Entry> before;
-    bool durable;
   };
 
   void Restore(const std::string& key, std::optional<Entry> entry) {
@@ -147,111 +150,123 @@ class SimStore final : public cache::Store {
  public:
   SimStore(SimRedis* redis, base::Executor* executor) : redis_(redis), executor_(executor) {}
 
-  void Get(std::string key, absl::AnyInvocable<void(absl::StatusOr<cache::Slot>)> done) override {
-    Call<cache::Slot>(
-        [key = std::move(key)](SimRedis* redis) -> absl::StatusOr<cache::Slot> {
-          const SimRedis::Entry* entry = redis->Find(key);
-          return entry == nullptr ? cache::Slot() : entry->slot;
-        },
-        std::move(done));
-  }
-
-  void AcquireLease(std::string key, std::string lease_id, absl::Duration ttl,
-                    absl::AnyInvocable<void(absl::StatusOr<cache::Lease>)> done) override {
-    if (redis_->faults.before_lease) redis_->faults.before_lease(key);
-    Call<cache::Lease>(
-        [this, key = std::move(key), lease_id = std::move(lease_id),
-         ttl](SimRedis* redis) -> absl::StatusOr<cache::Lease> {
-          using Outcome = cache::Lease::Outcome;
-          using Kind = cache::Slot::Kind;
-          const SimRedis::Entry* entry = redis->Find(key);
-          const Kind held = entry == nullptr ? Kind::kAbsent : entry->slot.kind;
-          if (held == Kind::kValue) return cache::Lease{Outcome::kValue, false, 0, entry->slot};
-          if (held == Kind::kLease) return cache::Lease{Outcome::kBusy, false, 0, {}};
-          redis->Write(key, Holding(Kind::kLease, lease_id, "", ttl));
-          return cache::Lease{Outcome::kGranted, held == Kind::kFence, term(), {}};
-        },
-        std::move(done));
-  }
-
-  void CommitFill(std::string key, std::string lease_id, uint64_t lease_term, std::string fill_id, std::string envelope,
-                  absl::Duration ttl, absl::AnyInvocable<void(absl::StatusOr<bool>)> done) override {
-    const bool same_term = lease_term == term();
-    Call<bool>(
-        [this, same_term, key = std::move(key), lease_id = std::move(lease_id), fill_id = std::move(fill_id),
-         envelope = std::move(envelope), ttl](SimRedis* redis) -> absl::StatusOr<bool> {
-          if (!redis->faults.commit_ignores_lease && (!same_term || !Leased(key, lease_id))) {
-            return redis->faults.commit_always_says_yes;
+  void Read(std::string key, std::vector<std::string> fence_keys,
+            absl::AnyInvocable<void(absl::StatusOr<cache::Found>)> done) override {
+    Call<cache::Found>(
+        [this, key = std::move(key),
+         fence_keys = std::move(fence_keys)](SimRedis* redis) -> absl::StatusOr<cache::Found> {
+          cache::Found found = Look(key, fence_keys);
+          if (redis->faults.readers_see_first_fences && found.fences.complete) {
+            found.fences = redis->first_fences.try_emplace(key, found.fences).first->second;
           }
-          redis->Write(key, Holding(cache::Slot::Kind::kValue, fill_id, envelope, ttl));
+          return found;
+        },
+        std::move(done));
+  }
+
+  void EnsureFences(std::vector<std::string> fence_keys, absl::Duration ttl,
+                    absl::AnyInvocable<void(absl::StatusOr<cache::Fences>)> done) override {
+    Call<cache::Fences>(
+        [this, fence_keys = std::move(fence_keys), ttl](SimRedis* redis) -> absl::StatusOr<cache::Fences> {
+          cache::Fences fences;
+          const absl::Time expires = redis->clock()->Now() + ttl;
+          for (const std::string& key : fence_keys) {
+            if (Standing(key).token.empty()) {
+              redis->Write(key, Holding({redis->random()->Id(), absl::InfinitePast(), {}}, expires));
+            } else {
+              SimRedis::Entry* entry = redis->Find(key);
+              entry->expires = std::max(entry->expires, expires);
+            }
+            fences.Add(Standing(key));
+          }
+          return fences;
+        },
+        std::move(done));
+  }
+
+  void ReplaceFence(std::string fence_key, std::string token, absl::Time at, std::vector<uint64_t> transactions,
+                    absl::Duration ttl, absl::AnyInvocable<void(absl::Status)> done) override {
+    Call<bool>(
+        [this, fence_key = std::move(fence_key), token = std::move(token), at, transactions = std::move(transactions),
+         ttl](SimRedis* redis) mutable -> absl::StatusOr<bool> {
+          absl::Time expires = redis->clock()->Now() + ttl;
+          if (const SimRedis::Entry* old = redis->Find(fence_key)) {
+            expires = std::max(expires, old->expires);
+            transactions.insert(transactions.end(), old->fence.transactions.begin(), old->fence.transactions.end());
+          }
+          if (transactions.size() > cache::kFenceTransactionsMax) transactions.resize(cache::kFenceTransactionsMax);
+          // Redis keeps microseconds.
+          redis->Write(fence_key, Holding({std::move(token), absl::FromUnixMicros(absl::ToUnixMicros(at)),
+                                           std::move(transactions)},
+                                          expires));
           return true;
         },
+        [done = std::move(done)](absl::StatusOr<bool> replaced) mutable { done(replaced.status()); });
+  }
+
+  void ReadFence(std::string fence_key, absl::AnyInvocable<void(absl::StatusOr<cache::Fence>)> done) override {
+    Call<cache::Fence>([this, fence_key = std::move(fence_key)](
+                           SimRedis* redis) -> absl::StatusOr<cache::Fence> { return Standing(fence_key); },
+                       std::move(done));
+  }
+
+  void AcquireLease(std::string key, std::string lease_id, absl::Duration ttl, std::vector<std::string> fence_keys,
+                    absl::AnyInvocable<void(absl::StatusOr<cache::Lease>)> done) override {
+    Call<cache::Lease>(
+        [this, key = std::move(key), lease_id = std::move(lease_id), ttl,
+         fence_keys = std::move(fence_keys)](SimRedis* redis) -> absl::StatusOr<cache::Lease> {
+          cache::Lease lease;
+          lease.granted = redis->Find(LeaseKey(key)) == nullptr;
+          if (lease.granted) {
+            SimRedis::Entry entry;
+            entry.lease = lease_id;
+            entry.expires = redis->clock()->Now() + ttl;
+            redis->Write(LeaseKey(key), std::move(entry));
+          }
+          lease.found = Look(key, fence_keys);
+          return lease;
+        },
         std::move(done));
+  }
+
+  void RenewLease(std::string key, std::string lease_id, absl::Duration ttl) override {
+    Quietly([key = std::move(key), lease_id = std::move(lease_id), ttl](SimRedis* redis) {
+      SimRedis::Entry* entry = redis->Find(LeaseKey(key));
+      if (entry != nullptr && entry->lease == lease_id) entry->expires = redis->clock()->Now() + ttl;
+    });
   }
 
   void ReleaseLease(std::string key, std::string lease_id) override {
-    Call<bool>(
-        [this, key = std::move(key), lease_id = std::move(lease_id)](SimRedis* redis) -> absl::StatusOr<bool> {
-          if (Leased(key, lease_id)) redis->Write(key, std::nullopt);
-          return true;
-        },
-        [](absl::StatusOr<bool>) {});
+    Quietly([key = std::move(key), lease_id = std::move(lease_id)](SimRedis* redis) {
+      const SimRedis::Entry* entry = redis->Find(LeaseKey(key));
+      if (entry != nullptr && entry->lease == lease_id) redis->Write(LeaseKey(key), std::nullopt);
+    });
   }
 
-  void AddToTag(std::string tag_key, std::string key, absl::Duration ttl,
-                absl::AnyInvocable<void(absl::Status)> done) override {
+  void Put(std::string key, std::string seen, cache::Fill fill,
+           absl::AnyInvocable<void(absl::StatusOr<bool>)> done) override {
     Call<bool>(
-        [tag_key = std::move(tag_key), key = std::move(key), ttl](SimRedis* redis) -> absl::StatusOr<bool> {
-          const SimRedis::Entry* before = redis->Find(tag_key);
-          SimRedis::Entry entry = before == nullptr ? SimRedis::Entry() : *before;
-          const absl::Time expires = redis->clock()->Now() + ttl;
-          entry.expires = before == nullptr ? expires : std::max(before->expires, expires);
-          entry.members.insert(key);
-          redis->Write(tag_key, std::move(entry));
-          return true;
-        },
-        [done = std::move(done)](absl::StatusOr<bool> added) mutable { done(added.status()); });
-  }
-
-  void TagMembers(std::string tag_key,
-                  absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) override {
-    Call<std::vector<std::string>>(
-        [tag_key = std::move(tag_key)](SimRedis* redis) -> absl::StatusOr<std::vector<std::string>> {
-          const SimRedis::Entry* entry = redis->Find(tag_key);
-          if (entry == nullptr) return std::vector<std::string>();
-          return std::vector<std::string>(entry->members.begin(), entry->members.end());
-        },
-        std::move(done));
-  }
-
-  void MarkInvalidated(std::string tag_key, absl::Time at) override {
-    Call<bool>(
-        [tag_key = std::move(tag_key), at](SimRedis* redis) -> absl::StatusOr<bool> {
+        [key = std::move(key), seen = std::move(seen),
+         fill = std::move(fill)](SimRedis* redis) -> absl::StatusOr<bool> {
+          const SimRedis::Entry* held = redis->Find(key);
+          if (held != nullptr && held->slot.kind == cache::Slot::Kind::kValue && held->slot.fill != seen) return false;
           SimRedis::Entry entry;
-          entry.mark = at;
-          redis->Write(tag_key + ":at", std::move(entry));
+          entry.slot = {cache::Slot::Kind::kValue, fill.id, fill.fences, fill.envelope};
+          entry.expires = redis->clock()->Now() + fill.ttl;
+          redis->Write(key, std::move(entry));
           return true;
-        },
-        [](absl::StatusOr<bool>) {});
-  }
-
-  void LastInvalidated(std::string tag_key, absl::AnyInvocable<void(absl::StatusOr<absl::Time>)> done) override {
-    Call<absl::Time>(
-        [tag_key = std::move(tag_key)](SimRedis* redis) -> absl::StatusOr<absl::Time> {
-          const SimRedis::Entry* entry = redis->Find(tag_key + ":at");
-          return entry == nullptr ? absl::InfinitePast() : *entry->mark;
         },
         std::move(done));
   }
 
-  void Fence(std::string key, std::string fence_id, absl::Duration ttl,
-             absl::AnyInvocable<void(absl::Status)> done) override {
+  void Discard(std::string key, std::string fill, absl::AnyInvocable<void(absl::Status)> done) override {
     Call<bool>(
-        [this, key = std::move(key), fence_id = std::move(fence_id), ttl](SimRedis* redis) -> absl::StatusOr<bool> {
-          redis->Write(key, Holding(cache::Slot::Kind::kFence, fence_id, "", ttl), /*durable=*/true);
+        [key = std::move(key), fill = std::move(fill)](SimRedis* redis) -> absl::StatusOr<bool> {
+          const SimRedis::Entry* held = redis->Find(key);
+          if (held != nullptr && held->slot.fill == fill) redis->Write(key, std::nullopt);
           return true;
         },
-        [done = std::move(done)](absl::StatusOr<bool> fenced) mutable { done(fenced.status()); });
+        [done = std::move(done)](absl::StatusOr<bool> discarded) mutable { done(discarded.status()); });
   }
 
  private:
@@ -282,28 +297,53 @@ class SimStore final : public cache::Store {
 
   template <typename Reply>
   void TimeOut(absl::Time sent, absl::AnyInvocable<void(absl::StatusOr<Reply>)> done) {
-    executor_->PostAfter(sent + redis_->faults.timeout - redis_->clock()->Now(),
-                         [this, done = std::move(done)]() mutable {
-                           ++reconnects_;
-                           done(absl::DeadlineExceededError("redis: no reply in time"));
-                         });
+    executor_->PostAfter(sent + redis_->faults.timeout - redis_->clock()->Now(), [done = std::move(done)]() mutable {
+      done(absl::DeadlineExceededError("redis: no reply in time"));
+    });
   }
 
-  SimRedis::Entry Holding(cache::Slot::Kind kind, std::string token, std::string bytes, absl::Duration ttl) const {
+  void Quietly(absl::AnyInvocable<void(SimRedis*)> execute) {
+    Call<bool>(
+        [execute = std::move(execute)](SimRedis* redis) mutable -> absl::StatusOr<bool> {
+          execute(redis);
+          return true;
+        },
+        [](absl::StatusOr<bool>) {});
+  }
+
+  static std::string LeaseKey(const std::string& key) { return key + ":lease"; }
+  SimRedis::Entry Holding(cache::Fence fence, absl::Time expires) const {
     SimRedis::Entry entry;
-    entry.slot = {kind, std::move(token), std::move(bytes)};
-    entry.expires = redis_->clock()->Now() + ttl;
+    entry.fence = std::move(fence);
+    entry.life = redis_->generation();
+    entry.expires = expires;
     return entry;
   }
-  bool Leased(const std::string& key, const std::string& lease_id) const {
-    const SimRedis::Entry* entry = redis_->Find(key);
-    return entry != nullptr && entry->slot.kind == cache::Slot::Kind::kLease && entry->slot.token == lease_id;
+  cache::Fence Standing(const std::string& fence_key) const {
+    const SimRedis::Entry* entry = redis_->Find(fence_key);
+    if (entry == nullptr) return {};
+    if (entry->life != redis_->generation() && !redis_->faults.lives_are_ignored) return {};
+    cache::Fence fence = entry->fence;
+    if (redis_->faults.transactions_are_lost) fence.transactions.clear();
+    return fence;
   }
-  uint64_t term() const { return (redis_->generation() << 32) + reconnects_; }
+  cache::Found Look(const std::string& key, const std::vector<std::string>& fence_keys) const {
+    cache::Found found;
+    if (const SimRedis::Entry* entry = redis_->Find(key)) found.slot = entry->slot;
+    for (size_t i = 0; i < fence_keys.size(); ++i) {
+      cache::Fence fence = Standing(fence_keys[i]);
+      const std::string named =
+          found.slot.fences.substr(std::min(i * cache::kTokenBytes, found.slot.fences.size()), cache::kTokenBytes);
+      if (redis_->faults.fences_are_ignored || (redis_->faults.absent_fence_admits && fence.token.empty())) {
+        if (!named.empty()) fence.token = named;
+      }
+      found.fences.Add(fence);
+    }
+    return found;
+  }
 
   SimRedis* const redis_;
   base::Executor* const executor_;
-  uint64_t reconnects_ = 0;
   absl::Time next_execution_ = absl::InfinitePast();
   absl::Time next_reply_ = absl::InfinitePast();
 };
