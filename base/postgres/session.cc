@@ -9,9 +9,8 @@
 #include "absl/strings/strip.h"
 
 namespace shadowline::base {
-namespace {
 
-absl::StatusCode CodeOf(const std::string& sqlstate) {
+absl::StatusCode StatusCodeOf(absl::string_view sqlstate) {
   if (sqlstate == "57014") return absl::StatusCode::kDeadlineExceeded;
   if (sqlstate == "40001" || sqlstate == "40P01" || sqlstate == "55P03") return absl::StatusCode::kAborted;
   if (sqlstate == "23505") return absl::StatusCode::kAlreadyExists;
@@ -22,6 +21,8 @@ absl::StatusCode CodeOf(const std::string& sqlstate) {
   if (absl::StartsWith(sqlstate, "22")) return absl::StatusCode::kInvalidArgument;
   return absl::StatusCode::kInternal;
 }
+
+namespace {
 
 std::string Trimmed(const char* text) { return std::string(absl::StripAsciiWhitespace(text)); }
 
@@ -38,7 +39,7 @@ absl::Status CurrentExceptionToStatus() {
   } catch (const pqxx::sql_error& error) {
     // libpqxx leaves the state empty where the connection died under the statement.
     if (error.sqlstate().empty()) return absl::UnavailableError(absl::StrCat("PostgreSQL: ", Trimmed(error.what())));
-    return absl::Status(CodeOf(error.sqlstate()),
+    return absl::Status(StatusCodeOf(error.sqlstate()),
                         absl::StrCat("PostgreSQL ", error.sqlstate(), ": ", Trimmed(error.what())));
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("PostgreSQL: ", Trimmed(error.what())));

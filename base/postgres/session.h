@@ -16,13 +16,14 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "base/mutex.h"
 
 namespace shadowline::base {
 
-// Call inside a catch block: the exception that is being handled as a Status.
+// What a caller should do next about an SQLSTATE:
 //
-//   broken or refused connection                      kUnavailable
+//   08xxx (broken or refused connection)              kUnavailable
 //   57014 (statement timeout, cancel)                 kDeadlineExceeded
 //   40001, 40P01 (serialization, deadlock), 55P03     kAborted
 //   23505 (unique violation)                          kAlreadyExists
@@ -31,6 +32,10 @@ namespace shadowline::base {
 //   22xxx (a value that does not fit)                 kInvalidArgument
 //   42501 (privilege), 25006 (read-only)              kPermissionDenied
 //   anything else of the database                     kInternal
+absl::StatusCode StatusCodeOf(absl::string_view sqlstate);
+
+// Call inside a catch block: the exception that is being handled as a Status, by the table above; kUnavailable also where it
+// says nothing but that the connection broke.
 absl::Status CurrentExceptionToStatus();
 
 class PostgresSessions {

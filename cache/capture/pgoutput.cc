@@ -205,7 +205,7 @@ absl::StatusOr<Frame> DecodeFrame(absl::string_view frame) {
   return Unknown("frame", kind);
 }
 
-std::string EncodeStatus(Lsn received, Lsn flushed, absl::Time now) {
+std::string EncodeStatus(Lsn received, Lsn flushed, absl::Time now, bool ask_reply) {
   std::string bytes = "r";
   const auto append = [&bytes](uint64_t number) {
     for (int shift = 56; shift >= 0; shift -= 8) bytes.push_back(static_cast<char>(number >> shift));
@@ -214,7 +214,7 @@ std::string EncodeStatus(Lsn received, Lsn flushed, absl::Time now) {
   append(flushed);
   append(flushed);  // Applied.
   append(static_cast<uint64_t>(absl::ToInt64Microseconds(now - PostgresEpoch())));
-  bytes.push_back(0);  // No reply is asked for.
+  bytes.push_back(ask_reply ? 1 : 0);
   return bytes;
 }
 

@@ -103,8 +103,9 @@ using Frame = std::variant<WalData, Keepalive>;
 
 absl::StatusOr<Frame> DecodeFrame(absl::string_view frame);
 
-// The answer: everything before `flushed` need not be sent again.
-std::string EncodeStatus(Lsn received, Lsn flushed, absl::Time now);
+// The answer: everything before `flushed` need not be sent again. `ask_reply`: the server shall send a keepalive at
+// once.
+std::string EncodeStatus(Lsn received, Lsn flushed, absl::Time now, bool ask_reply);
 
 // ---- Transaction ids
 

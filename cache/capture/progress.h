@@ -44,6 +44,8 @@ class Progress {
   Lsn received() const { return received_; }
   Lsn fenced() const { return fenced_; }
   size_t waiting() const { return waiting_.size(); }
+  // How many transactions there have been.
+  size_t handed() const { return first_ + waiting_.size(); }
 
  private:
   struct Waiting {

@@ -61,7 +61,7 @@ bool KnowsAll(const std::vector<CapturePiece>& pieces, const std::vector<std::op
 
 // nullopt: no read can have this text. REQUIRES: KnowsAll.
 std::optional<std::string> FillIn(const std::vector<CapturePiece>& pieces, const std::string& tenant,
-                                const std::vector<std::optional<Cell>>& values, const std::vector<uint32_t>& types) {
+                                  const std::vector<std::optional<Cell>>& values, const std::vector<uint32_t>& types) {
   std::string text;
   for (const CapturePiece& piece : pieces) {
     if (piece.column == CapturePiece::kLiteral) {

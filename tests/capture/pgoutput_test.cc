@@ -154,7 +154,8 @@ TEST(FrameTest, DataAndKeepalivesAreToldApart) {
 
 TEST(FrameTest, TheAnswerSaysWhatNeedNotBeSentAgain) {
   const absl::Time now = absl::FromCivil(absl::CivilSecond(2000, 1, 1, 0, 0, 1), absl::UTCTimeZone());
-  EXPECT_EQ(EncodeStatus(5, 3, now), Bytes().Byte('r').Long(5).Long(3).Long(3).Long(1'000'000).Byte(0).bytes());
+  EXPECT_EQ(EncodeStatus(5, 3, now, false), Bytes().Byte('r').Long(5).Long(3).Long(3).Long(1'000'000).Byte(0).bytes());
+  EXPECT_EQ(EncodeStatus(5, 3, now, true).back(), 1);
 }
 
 TEST(XidTest, TheMissingBitsComeFromANeighbour) {

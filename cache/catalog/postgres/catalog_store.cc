@@ -5,10 +5,12 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/status.h"
+#include "cache/capture/postgres/table_check.h"
 #include "cache/catalog/sql.h"
 #include "cache/key/text.h"
 #include "cache/origin/statement.h"
@@ -79,6 +81,35 @@ std::string CallsMoreThanReading(const std::string& function) {
                       "reads, declare it STABLE");
 }
 
+// Prepares and plans `sql`, and has it refused unless it only reads. False: nothing more can be asked about it.
+bool OnlyReads(pqxx::transaction_base* work, const std::string& sql, const std::string& types,
+               const std::string& arguments, absl::FunctionRef<void(absl::string_view)> refuse) {
+  // By itself: it has to be a whole statement, not one that is completed by what is put around it.
+  work->exec(absl::StrCat("PREPARE shadowline_alone (", types, ") AS ", sql));
+  std::string plan;
+  for (const pqxx::row& row :
+       work->exec(absl::StrCat("EXPLAIN (VERBOSE, COSTS OFF) EXECUTE shadowline_alone (", arguments, ")"))) {
+    absl::StrAppend(&plan, row[0].c_str(), "\n");
+  }
+  for (const absl::string_view node : {"ModifyTable", "Insert on ", "Update on ", "Delete on ", "Merge on "}) {
+    if (absl::StrContains(plan, node)) refuse("writes; expected a statement that only reads");
+  }
+  if (absl::StrContains(plan, "LockRows")) {
+    refuse("locks rows (FOR UPDATE or FOR SHARE); expected a statement that only reads");
+  }
+  // As written, and as planned: a view's functions are only in the plan, and a LIMIT's only in the statement.
+  std::set<std::string> called = CalledNames(sql);
+  called.merge(CalledNames(plan));
+  const std::string function = VolatileFunction(work, called);
+  if (!function.empty()) refuse(CallsMoreThanReading(function));
+  return function.empty();
+}
+
+bool IsTextType(pqxx::oid type) {
+  constexpr pqxx::oid kTexts[] = {/*name*/ 19, /*text*/ 25, /*bpchar*/ 1042, /*varchar*/ 1043};
+  return std::find(std::begin(kTexts), std::end(kTexts), type) != std::end(kTexts);
+}
+
 // Makes the stored tenants those of `tenants`; true where that changed anything.
 bool StoreTenants(pqxx::work* work, const std::set<std::string>& tenants) {
   const std::string array = TextArray(tenants);
@@ -135,27 +166,9 @@ void PostgresCatalogStore::CheckEndpoint(pqxx::work* work, const ParsedCatalog& 
     for (const ParameterDecl& parameter : endpoint.parameters) {
       if (parameter.identity) attempt.exec(absl::StrCat("SET LOCAL \"shadowline.", parameter.name, "\" = ''"));
     }
-    // By itself first: it has to be a whole statement, not one that is completed by what is put around it.
     std::string types = "text";
     for (const ParameterDecl& parameter : endpoint.parameters) absl::StrAppend(&types, ", ", SqlType(parameter.type));
-    attempt.exec(absl::StrCat("PREPARE shadowline_alone (", types, ") AS ", endpoint.sql));
-    const std::string execute = absl::StrCat("EXECUTE shadowline_alone (", NullArguments(endpoint), ")");
-    std::string plan;
-    for (const pqxx::row& row : attempt.exec(absl::StrCat("EXPLAIN (VERBOSE, COSTS OFF) ", execute))) {
-      absl::StrAppend(&plan, row[0].c_str(), "\n");
-    }
-    for (const absl::string_view node : {"ModifyTable", "Insert on ", "Update on ", "Delete on ", "Merge on "}) {
-      if (absl::StrContains(plan, node)) refuse("writes; expected a statement that only reads");
-    }
-    if (absl::StrContains(plan, "LockRows")) {
-      refuse("locks rows (FOR UPDATE or FOR SHARE); expected a statement that only reads");
-    }
-    // As written, and as planned: a view's functions are only in the plan, and a LIMIT's only in the statement.
-    std::set<std::string> called = CalledNames(endpoint.sql);
-    called.merge(CalledNames(plan));
-    if (const std::string function = VolatileFunction(&attempt, called); !function.empty()) {
-      return refuse(CallsMoreThanReading(function));
-    }
+    if (!OnlyReads(&attempt, endpoint.sql, types, NullArguments(endpoint), refuse)) return;
 
     // In the form in which the control runs it.
     attempt.exec(PrepareText(endpoint));
@@ -172,6 +185,51 @@ void PostgresCatalogStore::CheckEndpoint(pqxx::work* work, const ParsedCatalog& 
       if (!seen.insert(name).second) refuse(absl::StrCat("two columns are named ", name, "; expected different names"));
     }
     if (columns.columns() == 0) refuse("returns no column; expected at least one");
+    attempt.abort();
+  } catch (const pqxx::sql_error& error) {
+    if (!IsAboutTheStatement(error)) throw;
+    refuse(Reason(error));
+  }
+}
+
+void PostgresCatalogStore::CheckCapture(pqxx::work* work, const ParsedCatalog& parsed, Findings* findings) const {
+  if (parsed.catalog->captured().empty()) return;
+  const auto ask = [work](const std::string& sql,
+                          const std::vector<std::string>& parameters) -> absl::StatusOr<AskedRows> {
+    AskedRows rows;
+    for (const pqxx::row& row : work->exec_params(sql, pqxx::prepare::make_dynamic_params(parameters))) {
+      auto& answer = rows.emplace_back();
+      for (const pqxx::field& field : row) {
+        answer.push_back(field.is_null() ? std::nullopt : std::optional<std::string>(field.c_str()));
+      }
+    }
+    return rows;
+  };
+  const auto add = [&](const std::string& path, const absl::StatusOr<std::vector<std::string>>& wrong) {
+    for (const std::string& what : *wrong) findings->Add(parsed.At(path), path, what);
+  };
+  add("capture", CheckServer(ask));
+  for (const CapturedTable& table : parsed.catalog->captured()) {
+    const std::string path = absl::StrCat("capture.tables.", table.name);
+    add(path, CheckTable(table, ask));
+    if (!table.tenant_sql.empty()) CheckTenantQuery(work, parsed, path + ".tenant_query", table.tenant_sql, findings);
+  }
+}
+
+void PostgresCatalogStore::CheckTenantQuery(pqxx::work* work, const ParsedCatalog& parsed, const std::string& path,
+                                            const std::string& sql, Findings* findings) const {
+  const auto refuse = [&](absl::string_view what) { findings->Add(parsed.At(path), path, what); };
+  try {
+    work->exec("DEALLOCATE ALL");
+    pqxx::subtransaction attempt(*work, "tenant_query");
+    if (!OnlyReads(&attempt, sql, "text", "NULL", refuse)) return;
+    attempt.exec(absl::StrCat("PREPARE shadowline_tenant (text) AS SELECT * FROM (", sql, "\n) AS tenant LIMIT 0"));
+    const pqxx::result columns = attempt.exec("EXECUTE shadowline_tenant (NULL)");
+    if (columns.columns() != 1) {
+      refuse(absl::StrCat("returns ", columns.columns(), " columns; expected one, of type text"));
+    } else if (!IsTextType(columns.column_type(0))) {
+      refuse("returns a column of another type than text; cast it, as in `id::text`");
+    }
     attempt.abort();
   } catch (const pqxx::sql_error& error) {
     if (!IsAboutTheStatement(error)) throw;
@@ -198,8 +256,7 @@ std::set<std::string> PostgresCatalogStore::ReadTenants(pqxx::work* work, const 
       refuse(absl::StrCat("returns ", rows.columns(), " columns; expected one, of type text"));
       return tenants;
     }
-    constexpr pqxx::oid kTexts[] = {/*name*/ 19, /*text*/ 25, /*bpchar*/ 1042, /*varchar*/ 1043};
-    if (std::find(std::begin(kTexts), std::end(kTexts), rows.column_type(0)) == std::end(kTexts)) {
+    if (!IsTextType(rows.column_type(0))) {
       refuse("returns a column of another type than text; cast it, as in `id::text`");
       return tenants;
     }
@@ -228,6 +285,7 @@ absl::StatusOr<ApplyResult> PostgresCatalogStore::Apply(absl::string_view yaml, 
     Findings findings;
     BecomeControl(&work);
     for (const Endpoint& endpoint : parsed.catalog->endpoints()) CheckEndpoint(&work, parsed, endpoint, &findings);
+    CheckCapture(&work, parsed, &findings);
     tenants = ReadTenants(&work, parsed, &findings);
     return findings.Result();
   }));

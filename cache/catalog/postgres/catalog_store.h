@@ -1,9 +1,10 @@
-// PostgresCatalogStore keeps catalogs in the state database, and asks the application's database whether their statements are what
-// they claim to be.
+// PostgresCatalogStore keeps catalogs in the state database, and asks the application's database whether their
+// statements are what they claim to be.
 //
-// A statement is refused unless PostgreSQL prepares it with the declared types, plans it without a write or a lock on a row,
-// and gives it named, distinct columns. It could not write anyway, because every control read runs in a read-only
-// transaction; here an operator is told before, and at the right line.
+// A statement is refused unless PostgreSQL prepares it with the declared types, plans it without a write or a lock on a
+// row, and gives it named, distinct columns. It could not write anyway, because every control read runs in a read-only
+// transaction; here an operator is told before, and at the right line. Tables that are to be captured are refused
+// unless their changes will carry what their tags need.
 //
 // Ownership: borrows the sessions, which must outlive it.
 // Threads:   thread-safe. Blocking.
@@ -42,6 +43,9 @@ class PostgresCatalogStore final : public CatalogStore {
   // Sets `work` up as a control's session, read-only.
   void BecomeControl(pqxx::work* work) const;
   void CheckEndpoint(pqxx::work* work, const ParsedCatalog& parsed, const Endpoint& endpoint, Findings* findings) const;
+  void CheckCapture(pqxx::work* work, const ParsedCatalog& parsed, Findings* findings) const;
+  void CheckTenantQuery(pqxx::work* work, const ParsedCatalog& parsed, const std::string& path, const std::string& sql,
+                        Findings* findings) const;
   // The declared tenants and those of the query.
   std::set<std::string> ReadTenants(pqxx::work* work, const ParsedCatalog& parsed, Findings* findings) const;
 
