@@ -175,6 +175,16 @@ absl::StatusOr<Connection::Rows> Connection::Query(const std::string& sql, const
   }
 }
 
+absl::StatusOr<bool> Connection::TakeNotifications() {
+  if (PQconsumeInput(connection_) != 1) return Error("listening");
+  bool any = false;
+  while (PGnotify* notification = PQnotifies(connection_)) {
+    PQfreemem(notification);
+    any = true;
+  }
+  return any;
+}
+
 absl::Status Connection::StartCopy(const std::string& sql) { return Query(sql).status(); }
 
 absl::StatusOr<bool> Connection::ReadFrame(std::string* frame) {

@@ -54,6 +54,9 @@ class Connection {
   absl::Status Send(const std::string& sql, const std::vector<std::string>& parameters = {});
   absl::StatusOr<std::optional<Rows>> Receive();
 
+  // Whether a notification has come since the last call, for a session that LISTENs.
+  absl::StatusOr<bool> TakeNotifications();
+
   // Runs a statement after which both sides send frames: START_REPLICATION.
   absl::Status StartCopy(const std::string& sql);
   // False: no whole frame has come yet. kUnavailable: the server ended the stream.

@@ -18,7 +18,7 @@ CREATE TABLE shadowline.capture (
 CREATE TABLE shadowline.outbox (
   id bigserial PRIMARY KEY,
   tenant text NOT NULL,
-  tags text[] NOT NULL,
+  tags text[] NOT NULL CHECK (cardinality(tags) <= 1000),
   xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
   written_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
