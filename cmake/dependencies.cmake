@@ -27,6 +27,9 @@ file(GLOB ABSL_ARCHIVES RELATIVE ${ARCHIVE_FOLDER} ${ARCHIVE_FOLDER}/libabsl_*.a
 list(TRANSFORM ABSL_ARCHIVES REPLACE "^lib(.*)\\.a$" "\\1")
 shadowline_archives(dep_absl ${ABSL_ARCHIVES})
 shadowline_archives(dep_protobuf protobuf AND dep_absl ZLIB::ZLIB)
+if(SHADOWLINE_SANITIZE STREQUAL "thread")
+  target_compile_options(dep_protobuf INTERFACE "SHELL:-include ${PROJECT_SOURCE_DIR}/cmake/protobuf_tsan.inc")
+endif()
 shadowline_archives(dep_grpc grpc++ grpc gpr upb re2 cares address_sorting
   AND dep_protobuf OpenSSL::SSL OpenSSL::Crypto ZLIB::ZLIB ${CMAKE_DL_LIBS} rt atomic)
 find_library(GRPC_REFLECTION_ARCHIVE NAMES libgrpc++_reflection.a REQUIRED)
