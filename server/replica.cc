@@ -26,6 +26,7 @@
 #include "cache/catalog/postgres/catalog_store.h"
 #include "cache/fill/filler.h"
 #include "cache/invalidate/invalidator.h"
+#include "cache/origin/admitted_control.h"
 #include "cache/origin/postgres/control_pool.h"
 #include "cache/redis/redis_store.h"
 #include "diff/evidence/flusher.h"
@@ -135,7 +136,8 @@ struct Replica::Parts {
   cache::FillFlight flight;
 
   // Executors come after what their tasks use, so that they end before it.
-  std::unique_ptr<cache::PostgresControl> control;
+  std::unique_ptr<cache::PostgresControl> control_pool;
+  std::unique_ptr<cache::AdmittedControl> control;  // What callers wait for.
   std::unique_ptr<cache::PostgresControl> verification_control;
   std::unique_ptr<cache::RedisStore> store;
   std::unique_ptr<cache::Filler> filler;
@@ -252,8 +254,15 @@ void Replica::Parts::BuildVerification() {
         {{"effect", "redacted values of different replicas cannot be compared"},
          {"remedy", "set verification.redaction_secret"}});
   }
-  control = std::make_unique<cache::PostgresControl>(
+  control_pool = std::make_unique<cache::PostgresControl>(
       ControlOptions("control", options.source.connections, options.source.queue), &clock, &metrics);
+  control = std::make_unique<cache::AdmittedControl>(
+      cache::AdmittedControl::Options{.name = "control",
+                                      .limit = {.most = options.source.connections},
+                                      .line_max = options.source.queue,
+                                      .wait_max = options.source.wait,
+                                      .wait_overloaded = options.source.wait / 10},
+      control_pool.get(), &clock, &metrics);
   verification_control = std::make_unique<cache::PostgresControl>(
       ControlOptions("verify", options.verification.connections, options.verification.queue), &clock, &metrics);
   store = std::make_unique<cache::RedisStore>(RedisOptions(), &background, &clock, &random);
@@ -368,7 +377,9 @@ absl::Status Replica::Parts::Serve() {
     return absl::UnavailableError(absl::StrCat("listen: ", options.listen.ToString(), " cannot be had"));
   }
   for (const auto& parts : lanes) {
-    parts->store = std::make_unique<cache::RedisStore>(RedisOptions(), parts->lane.get(), &clock, &parts->random);
+    cache::RedisStore::Options redis = RedisOptions();
+    redis.breaker = cache::Breaker::Options{.slow = options.redis.timeout};
+    parts->store = std::make_unique<cache::RedisStore>(std::move(redis), parts->lane.get(), &clock, &parts->random);
     parts->filler = std::make_unique<cache::Filler>(cache::Filler::Options(), parts->store.get(), control.get(),
                                                     &flight, parts->lane.get(), &clock, &parts->random);
     parts->reader =
@@ -396,8 +407,15 @@ absl::Status Replica::Parts::Serve() {
 
 void Replica::Parts::UpdateGauges() {
   bool up = store->stats().up;
-  for (const auto& parts : lanes) up = up && parts->store->stats().up;
+  uint64_t broken = 0;
+  for (const auto& parts : lanes) {
+    up = up && parts->store->stats().up;
+    broken += parts->store->stats().broken;
+  }
   metrics.AddGauge("shadowline_redis_up", "1 while every Redis connection of this replica is up.")->Set(up ? 1 : 0);
+  metrics
+      .AddGauge("shadowline_redis_broken", "Redis connections whose breaker keeps reads from them, in part at least.")
+      ->Set(static_cast<double>(broken));
   metrics.AddGauge("shadowline_flags_leased", "1 while this replica may serve from the cache.")
       ->Set(board.Leased() ? 1 : 0);
   const auto flushes = flusher->stats();

@@ -131,7 +131,9 @@ bool IsWrongType(const Reply& reply) {
 }  // namespace
 
 RedisStore::RedisStore(Options options, base::Executor* executor, const base::Clock* clock, base::Random* random)
-    : options_(std::move(options)), executor_(executor), clock_(clock), random_(random), input_(kInputBytes, '\0') {}
+    : options_(std::move(options)), executor_(executor), clock_(clock), random_(random), input_(kInputBytes, '\0') {
+  if (options_.breaker.has_value()) breaker_.emplace(*options_.breaker, random_);
+}
 
 RedisStore::~RedisStore() {
   if (descriptor_ >= 0) close(descriptor_);
@@ -147,23 +149,37 @@ void RedisStore::Shutdown() {
 // Commands.
 
 void RedisStore::Read(std::string key, std::vector<std::string> fence_keys, ReadDone done) {
-  if (absl::Status admitted = Admit(); !admitted.ok()) {
-    auto reading = std::make_shared<Reading>();
-    reading->done = std::move(done);
-    return Fail(ValueStep{std::move(reading)}, std::move(admitted));
-  }
-  AppendRead(key, fence_keys, std::move(done));
-}
-
-void RedisStore::AppendRead(const std::string& key, const std::vector<std::string>& fence_keys, ReadDone done) {
   auto reading = std::make_shared<Reading>();
   reading->done = std::move(done);
+  absl::Status admitted;
+  if (breaker_.has_value()) {
+    reading->permit = breaker_->Admit(clock_->Steady(), base::DrawPpm("warm", key));
+    if (!reading->permit.has_value()) {
+      admitted = absl::UnavailableError(absl::StrCat("redis ", options_.address.text(), ": its breaker is open"));
+    }
+  }
+  if (admitted.ok()) admitted = Admit();
+  if (!admitted.ok()) return Fail(ValueStep{std::move(reading)}, std::move(admitted));
+  AppendRead(key, fence_keys, std::move(reading));
+}
+
+void RedisStore::AppendRead(const std::string& key, const std::vector<std::string>& fence_keys,
+                            std::shared_ptr<Reading> reading) {
   for (const std::string& fence_key : fence_keys) {
     AppendCommand(&output_, {"GET", fence_key});
     Enqueue(FenceStep{reading});
   }
   AppendCommand(&output_, {"GET", key});
   Enqueue(ValueStep{std::move(reading)});
+}
+
+void RedisStore::Report(const Breaker::Permit& permit, bool ok) {
+  const absl::Duration now = clock_->Steady();
+  ok ? breaker_->Succeeded(permit, now) : breaker_->Failed(permit, now);
+  const bool broken = breaker_->state(now) != Breaker::State::kClosed;
+  if (broken == stats_.broken.exchange(broken, std::memory_order_relaxed)) return;
+  base::Log(base::Level::kWarning, "redis_breaker",
+            {{"address", options_.address.text()}, {"state", BreakerStateName(breaker_->state(now))}});
 }
 
 void RedisStore::EnsureFences(std::vector<std::string> fence_keys, absl::Duration ttl,
@@ -232,11 +248,13 @@ void RedisStore::AcquireLease(std::string key, std::string lease_id, absl::Durat
       *granted = Answered(**reply);
     }
   });
-  AppendRead(key, fence_keys, [granted, done = std::move(done)](absl::StatusOr<Found> found) mutable {
+  auto reading = std::make_shared<Reading>();
+  reading->done = [granted, done = std::move(done)](absl::StatusOr<Found> found) mutable {
     if (!granted->ok()) return done(granted->status());
     if (!found.ok()) return done(found.status());
     done(Lease{**granted, *std::move(found)});
-  });
+  };
+  AppendRead(key, fence_keys, std::move(reading));
 }
 
 void RedisStore::RenewLease(std::string key, std::string lease_id, absl::Duration ttl) {
@@ -331,6 +349,7 @@ void RedisStore::Complete(Pending pending, absl::StatusOr<Reply*> reply) {
   }
   Reading& reading = *std::get<ValueStep>(pending).reading;
   reading.failed.Update(reply.status());
+  if (reading.permit.has_value()) Report(*reading.permit, reading.failed.ok());
   if (!reading.failed.ok()) return reading.done(std::move(reading.failed));
   Found found;
   found.fences = std::move(reading.fences);

@@ -16,6 +16,9 @@
 // at once, which is what lets a reader go to the database without waiting. A new connection counts as up only once its
 // INFO was answered.
 //
+// With a breaker (cache/redis/breaker.h) reads of a Redis that is slow or failing fail at once; other operations only
+// follow reads, or are worth a try.
+//
 // Ownership: borrows executor, clock and random. As a Pollable it must outlive its loop's thread.
 // Threads:   all calls on the executor, callbacks too; stats() from any thread.
 // Errors:    as in cache/store.h. Their messages name the address and Redis' own error, never a key or a value.
@@ -46,6 +49,7 @@
 #include "base/executor.h"
 #include "base/random.h"
 #include "cache/redis/address.h"
+#include "cache/redis/breaker.h"
 #include "cache/redis/reply.h"
 #include "cache/store.h"
 
@@ -70,10 +74,13 @@ class RedisStore final : public Store, public base::Pollable {
     size_t reply_max_bytes = 64 << 20;
     // How often it is asked whether this still is the same master.
     absl::Duration mark_interval = absl::Milliseconds(500);
+    // Keeps reads from a Redis that is slow or failing. None: every read is tried.
+    std::optional<Breaker::Options> breaker;
   };
 
   struct Stats {
     std::atomic<bool> up{false};
+    std::atomic<bool> broken{false};  // The breaker keeps reads from this Redis, in part at least.
     std::atomic<uint64_t> outstanding{0};
     std::atomic<uint64_t> commands{0};
     std::atomic<uint64_t> timeouts{0};     // Connections given up because a reply did not come in time.
@@ -125,6 +132,7 @@ class RedisStore final : public Store, public base::Pollable {
     absl::Status failed;
     Fences fences;
     ReadDone done;
+    std::optional<Breaker::Permit> permit;
   };
   struct FenceStep {
     std::shared_ptr<Reading> reading;
@@ -147,7 +155,9 @@ class RedisStore final : public Store, public base::Pollable {
   void Enqueue(Pending pending);
   void Fail(Pending pending, absl::Status status);
   void Complete(Pending pending, absl::StatusOr<Reply*> reply);
-  void AppendRead(const std::string& key, const std::vector<std::string>& fence_keys, ReadDone done);
+  void AppendRead(const std::string& key, const std::vector<std::string>& fence_keys, std::shared_ptr<Reading> reading);
+  // Tells the breaker what a read came to.
+  void Report(const Breaker::Permit& permit, bool ok);
   // The fence in a reply; absent where it bears another mark.
   Fence ToFence(absl::string_view bytes) const;
 
@@ -172,6 +182,7 @@ class RedisStore final : public Store, public base::Pollable {
   const base::Clock* const clock_;
   base::Random* const random_;
   Stats stats_;
+  std::optional<Breaker> breaker_;
 
   Link link_ = Link::kIdle;
   int descriptor_ = -1;

@@ -197,6 +197,10 @@ const std::vector<Field>& Fields() {
       {"source.queue", "N", "1024",
        "Reads that wait for a connection; beyond it a read is refused (RESOURCE_EXHAUSTED).", false,
        Number(FIELD(source.queue), 1, 1'000'000)},
+      {"source.wait", "DURATION", "1s",
+       "Longest wait for a connection in a burst, and ten times the longest in an overload; then a read is refused "
+       "(RESOURCE_EXHAUSTED).",
+       false, Duration(FIELD(source.wait), Milliseconds(10), Seconds(60))},
       {"source.search_path", "TEXT", "public", "The search_path that statements run in.", false,
        Text(FIELD(source.search_path), 1024)},
       {"source.role", "TEXT", "", "The role that statements run as (SET ROLE). Empty: the connection's own.", false,

@@ -47,6 +47,7 @@ struct Options {
     std::string url;
     size_t connections = 8;
     size_t queue = 1024;
+    absl::Duration wait = absl::Seconds(1);
     std::string search_path = "public";
     std::string role;
   } source;

@@ -182,6 +182,26 @@ TEST(RedisStoreTest, ANewLifeAsAMasterIsNoticedOnALivingConnection) {
   EXPECT_NE(Ensure(&world, {"fence"}).tokens, before);
 }
 
+TEST(RedisStoreTest, ABreakerKeepsReadsFromARedisThatHangsUntilItAnswersAgain) {
+  RedisStore::Options options;
+  options.command_timeout = kTimeout;
+  options.reconnect_min = absl::Milliseconds(1);
+  options.breaker = Breaker::Options{.slow = kTimeout, .slow_in_a_row = 1, .warm_up = absl::ZeroDuration()};
+  RedisWorld world(options);
+  PutValue(&world, "key", "envelope");
+  EXPECT_TRUE(Get(&world, "key").ok());
+  EXPECT_FALSE(world.store()->stats().broken.load());
+  world.redis()->Freeze();
+  EXPECT_EQ(Get(&world, "key").status().code(), StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(world.store()->stats().broken.load());
+  EXPECT_TRUE(absl::StrContains(Get(&world, "key").status().message(), "breaker is open"));
+  world.redis()->Thaw();
+  while (!Get(&world, "key").ok()) {
+  }
+  while (world.store()->stats().broken.load())
+    EXPECT_NE(Get(&world, "key").status().code(), StatusCode::kDeadlineExceeded);
+}
+
 TEST(RedisStoreTest, OutstandingCommandsAreBounded) {
   RedisStore::Options options;
   options.outstanding_max = 4;

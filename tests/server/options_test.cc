@@ -81,7 +81,7 @@ TEST_F(OptionsTest, EveryFieldCanBeSetInTheFile) {
 listen: "[::1]:0"
 http_listen: 0.0.0.0:80
 replica_name: r1
-source: {url: host=a, connections: 3, queue: 4, search_path: app, role: reader}
+source: {url: host=a, connections: 3, queue: 4, wait: 2s, search_path: app, role: reader}
 state: {url: host=b, connections: 5}
 redis: {address: "unix:/run/redis.sock", user: u, password: p, db: 2, timeout: 20ms, max_outstanding: 6}
 lanes: 7
@@ -104,6 +104,7 @@ catalog: )",
   EXPECT_EQ(options.source.url, "host=a");
   EXPECT_EQ(options.source.connections, 3u);
   EXPECT_EQ(options.source.queue, 4u);
+  EXPECT_EQ(options.source.wait, absl::Seconds(2));
   EXPECT_EQ(options.source.search_path, "app");
   EXPECT_EQ(options.source.role, "reader");
   EXPECT_EQ(options.state.url, "host=b");

@@ -380,6 +380,9 @@ class Load {
 
   void Stop() { loop_->Stop(); }
 
+  [[nodiscard]] bool AwaitSent(uint64_t wanted) const {
+    return AwaitTrue(kLimit, [&] { return loop_->sent() >= wanted; });
+  }
   std::vector<Seen> All() const {
     base::MutexLock lock(&mutex_);
     return seen_;
@@ -857,6 +860,7 @@ TEST_F(ReplicaTest, AReplicaThatWasStoppedAcrossARollbackAndCannotHearOfItStillO
   other->server.Freeze();
   // These are in its sockets before it can know of the rollback, and are the first that it sees when it wakes up.
   Load load({other.get()}, {"stock"}, &history_);
+  ASSERT_TRUE(load.AwaitSent(20));
   ASSERT_TRUE(one->Rollback("stock").ok());
   const absl::Duration acknowledged = clock_.Steady();
   // Nor can it ask: only its lease tells it.
