@@ -416,8 +416,14 @@ void Replica::Parts::UpdateGauges() {
   metrics
       .AddGauge("shadowline_redis_broken", "Redis connections whose breaker keeps reads from them, in part at least.")
       ->Set(static_cast<double>(broken));
-  metrics.AddGauge("shadowline_flags_leased", "1 while this replica may serve from the cache.")
-      ->Set(board.Leased() ? 1 : 0);
+  const bool leased = board.Leased();
+  metrics.AddGauge("shadowline_flags_leased", "1 while this replica may serve from the cache.")->Set(leased ? 1 : 0);
+  // A replica that has lost PostgreSQL can answer nothing; another one may have a better way there.
+  if (leased) {
+    readiness.SetMet("flags");
+  } else if (board.Current() != nullptr) {
+    readiness.SetUnmet("flags", "the flag lease has lapsed: the database does not answer");
+  }
   const auto flushes = flusher->stats();
   metrics.AddGauge("shadowline_divergences_waiting", "Confirmed divergences that are not stored yet.")
       ->Set(static_cast<double>(flushes.divergences_waiting));

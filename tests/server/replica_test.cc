@@ -683,11 +683,14 @@ TEST_F(ReplicaTest, PostgresKilledUnderLoad) {
   // The cache is trusted for as long as the flag lease holds, and no longer.
   EXPECT_TRUE(load.AwaitMore(20, In("stock", Hit)));
   EXPECT_TRUE(load.AwaitMore(50, In("stock", Failed)));
+  EXPECT_TRUE(AwaitTrue(kLimit, [&] { return Http(node->server, "/readyz").first == 503; }));
+  EXPECT_THAT(Http(node->server, "/readyz").second, HasSubstr("lease has lapsed"));
   const absl::Duration restarted = clock_.Steady();
   postgres_->Start();
 
   EXPECT_TRUE(load.AwaitMore(50, In("plain", Answered)));
   EXPECT_TRUE(load.AwaitMore(50, In("stock", Hit))) << "the flag lease was not renewed";
+  EXPECT_TRUE(AwaitTrue(kLimit, [&] { return Http(node->server, "/readyz").first == 200; }));
   const absl::Duration recovered = clock_.Steady();
   const int64_t version = Write(1);
   ASSERT_TRUE(AwaitTrue(kLimit, [&] { return node->Invalidate(1).ok(); }));
