@@ -59,5 +59,5 @@ function(shadowline_test name)
     add_dependencies(tsan_tests ${name})
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABEL}" TIMEOUT ${ARG_TIMEOUT}
-    ENVIRONMENT "SHADOWLINE_SOURCE_DIR=${PROJECT_SOURCE_DIR};SHADOWLINE_BIN_DIR=${PROJECT_BINARY_DIR}/bin")
+    ENVIRONMENT "SHADOWLINE_SOURCE_DIR=${PROJECT_SOURCE_DIR};SHADOWLINE_BIN_DIR=${PROJECT_BINARY_DIR}/bin;LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/support/leaks.supp")
 endfunction()

@@ -13,6 +13,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/synchronization/notification.h"
 #include "base/clock.h"
 #include "base/event_loop.h"
@@ -22,6 +23,10 @@
 #include "base/postgres/session.h"
 #include "base/random.h"
 #include "base/status.h"
+#include "cache/capture/fencer.h"
+#include "cache/capture/postgres/outbox.h"
+#include "cache/capture/postgres/stream.h"
+#include "cache/capture/watermark.h"
 #include "cache/catalog/parse.h"
 #include "cache/catalog/postgres/catalog_store.h"
 #include "cache/fill/filler.h"
@@ -36,6 +41,7 @@
 #include "flags/postgres/poller.h"
 #include "rollout/controller/controller.h"
 #include "rollout/controller/store_commands.h"
+#include "rollout/postgres/epochs.h"
 #include "rollout/postgres/state_store.h"
 #include "server/catalog_loader.h"
 #include "server/postgres/migrate.h"
@@ -110,6 +116,11 @@ struct Replica::Parts {
   absl::Status ApplyCatalogFile();
   void BuildVerification();
   void BuildDecisions();
+  void BuildCapture();
+  // For the fencer; on the state pool, where they may block.
+  void FindInvisible(std::vector<uint64_t> transactions,
+                     absl::AnyInvocable<void(absl::StatusOr<std::set<uint64_t>>)> done);
+  void DropFamilies(std::set<cache::FamilyDrop> drops, absl::AnyInvocable<void(absl::Status)> done);
   absl::Status Serve();
   void UpdateGauges();
 
@@ -142,6 +153,8 @@ struct Replica::Parts {
   std::unique_ptr<cache::RedisStore> store;
   std::unique_ptr<cache::Filler> filler;
   std::unique_ptr<cache::Invalidator> invalidator;
+  std::unique_ptr<cache::Fencer> fencer;
+  cache::Watermark watermark;
   std::unique_ptr<diff::Flusher> flusher;
   std::unique_ptr<Verifier> verifier;
   std::unique_ptr<CatalogLoader> loader;
@@ -153,6 +166,8 @@ struct Replica::Parts {
   std::unique_ptr<rollout::PostgresLeadership> leadership;
   std::unique_ptr<rollout::Controller> controller;
   std::unique_ptr<flags::Poller> poller;
+  std::unique_ptr<cache::CaptureStream> capture;
+  std::unique_ptr<cache::OutboxDrain> outbox;
 
   std::unique_ptr<Admin> admin;
   std::unique_ptr<AdminServices> admin_services;
@@ -178,6 +193,7 @@ absl::Status Replica::Start(const std::function<bool(absl::Duration)>& wait) {
       "catalog", [&p] { return p.ApplyCatalogFile(); }, wait));
   p.BuildVerification();
   p.BuildDecisions();
+  p.BuildCapture();
   return p.Serve();
 }
 
@@ -187,6 +203,10 @@ absl::Status Replica::Drain() {
   Parts& p = *parts_;
   p.readiness.SetUnmet("draining", "this replica was asked to stop");
   if (p.controller != nullptr) p.controller->Stop();
+  if (p.capture != nullptr) {
+    p.capture->Stop();
+    p.outbox->Stop();
+  }
   p.admin_services->StopWatches();
   p.health.Stop();
   p.server->Shutdown(absl::ToChronoTime(p.clock.Now() + options_.drain_timeout));
@@ -257,11 +277,14 @@ void Replica::Parts::BuildVerification() {
   control_pool = std::make_unique<cache::PostgresControl>(
       ControlOptions("control", options.source.connections, options.source.queue), &clock, &metrics);
   control = std::make_unique<cache::AdmittedControl>(
-      cache::AdmittedControl::Options{.name = "control",
-                                      .limit = {.most = options.source.connections},
-                                      .line_max = options.source.queue,
-                                      .wait_max = options.source.wait,
-                                      .wait_overloaded = options.source.wait / 10},
+      // First come, first served: a line that is never empty is no overload yet, as long as nobody waits too long in
+      // it.
+      cache::AdmittedControl::Options{
+          .name = "control",
+          .limit = {.least = std::max<size_t>(options.source.connections / 2, 1), .most = options.source.connections},
+          .line_max = options.source.queue,
+          .wait_max = options.source.wait,
+          .calm = absl::InfiniteDuration()},
       control_pool.get(), &clock, &metrics);
   verification_control = std::make_unique<cache::PostgresControl>(
       ControlOptions("verify", options.verification.connections, options.verification.queue), &clock, &metrics);
@@ -324,6 +347,7 @@ void Replica::Parts::BuildDecisions() {
       std::make_unique<CatalogLoader>(&catalog_store, &catalogs, &state_pool, &background, [this](absl::Status status) {
         if (status.ok()) {
           readiness.SetMet("catalog");
+          if (capture != nullptr) capture->SetCatalog(catalogs.Current());
         } else if (catalogs.Current() == nullptr) {
           readiness.SetUnmet("catalog", std::string(status.message()));
         }
@@ -334,6 +358,72 @@ void Replica::Parts::BuildDecisions() {
                             readiness.SetMet("flags");
                             loader->Load();
                           }});
+}
+
+void Replica::Parts::BuildCapture() {
+  fencer = std::make_unique<cache::Fencer>(
+      cache::Fencer::Options(),
+      cache::Fencer::Deps{.store = store.get(),
+                          .invalidator = invalidator.get(),
+                          .executor = &background,
+                          .invisible = [this](auto transactions,
+                                              auto done) { FindInvisible(std::move(transactions), std::move(done)); },
+                          .drop = [this](auto drops, auto done) { DropFamilies(std::move(drops), std::move(done)); }});
+  if (!options.capture.enabled) return;
+  capture = std::make_unique<cache::CaptureStream>(
+      cache::CaptureStream::Options{.source = options.source.url,
+                                    .state = options.state.url,
+                                    .slot = options.capture.slot,
+                                    .publication = options.capture.slot,
+                                    .search_path = options.source.search_path,
+                                    .role = options.source.role},
+      cache::CaptureStream::Deps{.clock = &clock,
+                                 .sink = fencer.get(),
+                                 .watermark = &watermark,
+                                 .metrics = &metrics,
+                                 .on_state = [](cache::CaptureState now, const std::string& why) {
+                                   Log(now == cache::CaptureState::kSlotLost || now == cache::CaptureState::kRefused
+                                           ? Level::kError
+                                           : Level::kInfo,
+                                       "capture", {{"state", cache::CaptureStateName(now)}, {"why", why}});
+                                 }});
+  outbox = std::make_unique<cache::OutboxDrain>(
+      cache::OutboxDrain::Options{.connection_string = options.state.url},
+      cache::OutboxDrain::Deps{.clock = &clock, .sink = fencer.get(), .metrics = &metrics});
+}
+
+void Replica::Parts::FindInvisible(std::vector<uint64_t> transactions,
+                                   absl::AnyInvocable<void(absl::StatusOr<std::set<uint64_t>>)> done) {
+  // Shared: a task that is refused is destroyed with what it captured.
+  auto answer = std::make_shared<decltype(done)>(std::move(done));
+  const bool taken = state_pool.TrySubmit([this, transactions = std::move(transactions), answer](size_t) {
+    std::set<uint64_t> invisible;
+    const absl::Status asked = source.Transact([&](pqxx::work& work) -> absl::Status {
+      for (const pqxx::row& row : work.exec_params(
+               "SELECT t::text FROM unnest($1::xid8[]) AS t WHERE NOT pg_visible_in_snapshot(t, pg_current_snapshot())",
+               absl::StrCat("{", absl::StrJoin(transactions, ","), "}"))) {
+        invisible.insert(row[0].as<uint64_t>());
+      }
+      return absl::OkStatus();
+    });
+    if (!asked.ok()) return (*answer)(asked);
+    (*answer)(std::move(invisible));
+  });
+  if (!taken) (*answer)(absl::ResourceExhaustedError("the state pool's queue is full"));
+}
+
+void Replica::Parts::DropFamilies(std::set<cache::FamilyDrop> drops, absl::AnyInvocable<void(absl::Status)> done) {
+  auto answer = std::make_shared<decltype(done)>(std::move(done));
+  const bool taken = state_pool.TrySubmit([this, drops = std::move(drops), answer](size_t) {
+    for (const cache::FamilyDrop& drop : drops) {
+      const absl::Status begun =
+          rollout::BeginEpochs(&state, drop.family, drop.tenant, "change capture cannot say what has changed");
+      if (!begun.ok()) return (*answer)(begun);
+    }
+    // By then every replica has heard of the new epochs, or knows that it may not serve from the cache.
+    background.PostAfter(options.flags.lease, [answer] { (*answer)(absl::OkStatus()); });
+  });
+  if (!taken) (*answer)(absl::ResourceExhaustedError("the state pool's queue is full"));
 }
 
 absl::Status Replica::Parts::Serve() {
@@ -389,6 +479,7 @@ absl::Status Replica::Parts::Serve() {
                                                                                    .control = control.get(),
                                                                                    .filler = parts->filler.get(),
                                                                                    .verifier = verifier.get(),
+                                                                                   .watermark = &watermark,
                                                                                    .executor = parts->lane.get(),
                                                                                    .clock = &clock,
                                                                                    .random = &parts->random,
@@ -400,6 +491,10 @@ absl::Status Replica::Parts::Serve() {
   loader->Load();
   poller->Start();
   if (controller != nullptr) controller->Start();
+  if (capture != nullptr) {
+    capture->Start();
+    outbox->Start();
+  }
   UpdateGauges();
   Log(Level::kInfo, "serving", {{"port", port}, {"lanes", lanes.size()}});
   return absl::OkStatus();

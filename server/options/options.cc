@@ -148,9 +148,20 @@ std::optional<std::string> StoreRedactionSecret(const std::string& text, Options
   return std::nullopt;
 }
 
-std::optional<std::string> StoreEnabled(const std::string& text, Options* options) {
-  if (text != "true" && text != "false") return Quoted(text) + " is no switch; expected true or false";
-  options->controller.enabled = text == "true";
+template <typename Access>
+Store Switch(Access access) {
+  return [=](const std::string& text, Options* options) -> std::optional<std::string> {
+    if (text != "true" && text != "false") return Quoted(text) + " is no switch; expected true or false";
+    access(*options) = text == "true";
+    return std::nullopt;
+  };
+}
+
+std::optional<std::string> StoreSlot(const std::string& text, Options* options) {
+  const bool named = !text.empty() && text.size() <= 63 &&
+                     text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == std::string::npos;
+  if (!named) return Quoted(text) + " is no slot's name; expected 1 to 63 of a-z, 0-9 and _";
+  options->capture.slot = text;
   return std::nullopt;
 }
 
@@ -197,9 +208,7 @@ const std::vector<Field>& Fields() {
       {"source.queue", "N", "1024",
        "Reads that wait for a connection; beyond it a read is refused (RESOURCE_EXHAUSTED).", false,
        Number(FIELD(source.queue), 1, 1'000'000)},
-      {"source.wait", "DURATION", "1s",
-       "Longest wait for a connection in a burst, and ten times the longest in an overload; then a read is refused "
-       "(RESOURCE_EXHAUSTED).",
+      {"source.wait", "DURATION", "1s", "Longest wait for a connection; then a read is refused (RESOURCE_EXHAUSTED).",
        false, Duration(FIELD(source.wait), Milliseconds(10), Seconds(60))},
       {"source.search_path", "TEXT", "public", "The search_path that statements run in.", false,
        Text(FIELD(source.search_path), 1024)},
@@ -246,9 +255,15 @@ const std::vector<Field>& Fields() {
        "How often the flags are asked for, beside being pushed. Less than flags.lease.", false,
        Duration(FIELD(flags.poll), Milliseconds(10), Minutes(1))},
       {"controller.enabled", "BOOL", "true", "Whether this replica may become the one that decides about rollouts.",
-       false, StoreEnabled},
+       false, Switch(FIELD(controller.enabled))},
       {"controller.tick", "DURATION", "1s", "How often it decides.", false,
        Duration(FIELD(controller.tick), Milliseconds(50), Minutes(1))},
+      {"capture.enabled", "BOOL", "true",
+       "Whether this replica may become the one that captures changes, where the catalog declares some, and empties "
+       "the "
+       "outbox.",
+       false, Switch(FIELD(capture.enabled))},
+      {"capture.slot", "NAME", "shadowline", "Name of the replication slot and of the publication.", false, StoreSlot},
       {"evidence.flush", "DURATION", "1s", "How often counted verdicts are written to the state store.", false,
        Duration(FIELD(evidence.flush), Milliseconds(50), Minutes(1))},
       {"evidence.lapse", "DURATION", "10s",

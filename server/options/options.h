@@ -87,6 +87,11 @@ struct Options {
     absl::Duration tick = absl::Seconds(1);
   } controller;
 
+  struct Capture {
+    bool enabled = true;
+    std::string slot = "shadowline";
+  } capture;
+
   struct Evidence {
     absl::Duration flush = absl::Seconds(1);
     absl::Duration lapse = absl::Seconds(10);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "cache/capture/lsn.h"
 #include "cache/key/key.h"
 
 namespace shadowline::server {
@@ -157,6 +158,16 @@ absl::Status CachedReader::Prepare(Op* op) {
     op->draws = DrawsOf(op->key, request.request_id(), deps_.random);
   }
   op->route = ChooseRoute(flag, leased, request.consistency(), op->draws);
+  if (!request.at_least().empty()) {
+    const std::optional<cache::Lsn> position = cache::ParseLsn(request.at_least());
+    if (!position.has_value()) {
+      return absl::InvalidArgumentError(
+          "at_least: no log position; expected pg_current_wal_insert_lsn()'s text, as 16/B374D848");
+    }
+    if (op->route.from_cache && !deps_.watermark->Passed(*position)) {
+      op->route = {.verify = op->route.verify, .reason = v1::READ_REASON_CONSISTENCY};
+    }
+  }
   return absl::OkStatus();
 }
 

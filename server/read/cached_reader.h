@@ -33,6 +33,7 @@
 #include "base/executor.h"
 #include "base/metrics.h"
 #include "base/random.h"
+#include "cache/capture/watermark.h"
 #include "cache/envelope/envelope.h"
 #include "cache/fill/filler.h"
 #include "cache/origin/control.h"
@@ -59,6 +60,7 @@ class CachedReader final : public Reader {
     cache::Control* control = nullptr;
     cache::Filler* filler = nullptr;
     Verifier* verifier = nullptr;
+    const cache::Watermark* watermark = nullptr;
     base::Executor* executor = nullptr;
     const base::Clock* clock = nullptr;
     base::Random* random = nullptr;

@@ -1,9 +1,9 @@
-// Does what a sanitizer is for, so that its run can be seen to fail: `race`, `use_after_free` or `overflow`.
+// Does what a sanitizer is for, so that its run can be seen to fail: `race`, `overrun` or `overflow`.
 #include <climits>
 #include <cstdio>
-#include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/executor.h"
 
@@ -18,16 +18,14 @@ int main(int argc, char** argv) {
     std::thread other = shadowline::base::StartThread("other", add);
     one.join();
     other.join();
-  } else if (fault == "use_after_free") {
-    auto owner = std::make_unique<int>(1);
-    const volatile int* const borrowed = owner.get();
-    owner.reset();
-    value = *borrowed;
+  } else if (fault == "overrun") {
+    const std::vector<int> values(static_cast<size_t>(argc));
+    value = *(values.data() + argc);
   } else if (fault == "overflow") {
     value = INT_MAX;
     value = value + argc;
   } else {
-    std::fprintf(stderr, "planted_fault: name one of race, use_after_free, overflow\n");
+    std::fprintf(stderr, "planted_fault: name one of race, overrun, overflow\n");
     return 64;
   }
   std::printf("nobody noticed: %d\n", value);

@@ -504,7 +504,8 @@ TEST_F(PostgresControlTest, ASilentServerHoldsNeitherCallersNorThreads) {
   const Query plain = MakeQuery(MakeEndpoint("SELECT $1 AS tenant"), "acme");
   ASSERT_TRUE(world_.Load(plain).ok());
   const int backend = std::stoi(
-      world_.Scalar("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"));
+      world_.Scalar("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+                    "AND application_name = 'shadowline'"));
   ASSERT_EQ(::kill(backend, SIGSTOP), 0);
   const absl::Time before = world_.Now();
   const auto answer = world_.Load(plain, absl::Milliseconds(200));

@@ -258,6 +258,22 @@ TEST(CachedReaderTest, AValueThatAnotherReplicaFilledIsNotServedAfterARollback) 
 
 // ---- P5: the lease, and rollbacks while a read is under way ----
 
+TEST(CachedReaderTest, AReadOfAWriteThatCaptureHasNotComeToIsTheDatabases) {
+  ReadWorld w;
+  w.Write("1");
+  w.RouteCache();
+  w.Read("1");
+  v1::ReadRequest request = ReadWorld::Request("1");
+  request.set_at_least("16/B374D848");
+  EXPECT_EQ(w.Read(request)->response.reason(), v1::READ_REASON_CONSISTENCY);
+  w.watermark.Set(*cache::ParseLsn("16/B374D847"));
+  EXPECT_EQ(w.Read(request)->response.source(), v1::SOURCE_DATABASE);
+  w.watermark.Set(*cache::ParseLsn("16/B374D848"));
+  EXPECT_EQ(w.Read(request)->response.source(), v1::SOURCE_CACHE);
+  request.set_at_least("yesterday");
+  EXPECT_EQ(w.Read(request)->status->code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(CachedReaderTest, ALapsedLeaseReadsTheDatabase) {
   ReadWorld w({.lease = absl::Seconds(2)});
   w.Write("1");

@@ -88,6 +88,7 @@ lanes: 7
 verification: {connections: 8, queue: 9, budget_per_second: 10, redaction_secret: 0123456789abcdef, max_rounds: 11}
 flags: {lease: 3s, poll: 1s}
 controller: {enabled: false, tick: 2s}
+capture: {enabled: false, slot: slot_2}
 evidence: {flush: 500ms, lapse: 5s}
 drain_timeout: 30s
 limits: {max_message_bytes: 65536}
@@ -124,6 +125,8 @@ catalog: )",
   EXPECT_EQ(options.flags.lease, absl::Seconds(3));
   EXPECT_EQ(options.flags.poll, absl::Seconds(1));
   EXPECT_FALSE(options.controller.enabled);
+  EXPECT_FALSE(options.capture.enabled);
+  EXPECT_EQ(options.capture.slot, "slot_2");
   EXPECT_EQ(options.controller.tick, absl::Seconds(2));
   EXPECT_EQ(options.evidence.flush, absl::Milliseconds(500));
   EXPECT_EQ(options.evidence.lapse, absl::Seconds(5));
@@ -236,7 +239,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST_F(OptionsTest, AnUnknownFieldIsToldWhatThereIs) {
   EXPECT_THAT(Findings("port: 1\n"),
-              ElementsAre(AllOf(StartsWith("server.yaml:1:1: port: is no field; expected one of catalog, controller, "),
+              ElementsAre(AllOf(StartsWith("server.yaml:1:1: port: is no field; expected one of capture, catalog, controller, "),
                                 HasSubstr("listen"))));
 }
 

@@ -84,6 +84,7 @@ class ReadWorld {
                                 .control = &control,
                                 .filler = &lane_filler,
                                 .verifier = &verifier,
+                                .watermark = &watermark,
                                 .executor = world.executor(),
                                 .clock = world.clock(),
                                 .random = world.random(),
@@ -199,6 +200,7 @@ class ReadWorld {
   sim::SimStore background_store;
   sim::SimStore writer_store;
   cache::Invalidator invalidator;
+  cache::Watermark watermark;
   flags::Board board;
   CatalogHolder catalog;
   diff::Ledger ledger;

@@ -272,7 +272,7 @@ std::pair<int, std::string> Http(const support::Shadowlined& server, const std::
 // Each test has its own database, Redis and replicas; PostgreSQL itself is shared, and running whenever a test begins.
 class ReplicaTest : public testing::Test {
  protected:
-  static void SetUpTestSuite() { postgres_ = new support::PrivatePostgres(); }
+  static void SetUpTestSuite() { postgres_ = new support::PrivatePostgres({"wal_level = logical"}); }
   static void TearDownTestSuite() { delete std::exchange(postgres_, nullptr); }
 
   ReplicaTest() : database_(postgres_->CreateDatabase()) {
@@ -290,7 +290,9 @@ class ReplicaTest : public testing::Test {
     return {.name = name,
             .source = Source(),
             .redis = "unix:" + redis_.socket(),
-            .extra_config = "controller: {tick: 100ms}\nevidence: {flush: 100ms, lapse: 1s}\n",
+            .extra_config =
+                absl::StrCat("controller: {tick: 100ms}\nevidence: {flush: 100ms, lapse: 1s}\n",
+                             "capture: {slot: ", database_, "}\n"),  // Slots are PostgreSQL's, not a database's.
             .await_ready = false};
   }
 
@@ -337,6 +339,14 @@ class ReplicaTest : public testing::Test {
     work.commit();
     history_.Committed(scope, version, clock_.Steady());
     return version;
+  }
+
+  // The first column of the first row, if there is any.
+  std::string Query(const std::string& sql) const {
+    pqxx::connection connection(Source());
+    pqxx::nontransaction work(connection);
+    const pqxx::result rows = work.exec(sql);
+    return rows.empty() ? "" : rows[0][0].c_str();
   }
 
   static support::PrivatePostgres* postgres_;
@@ -906,6 +916,35 @@ TEST_F(ReplicaTest, AnInvalidationThatIsAcknowledgedIsObeyedByBothReplicas) {
 }
 
 // ---- The end of a replica ----
+
+TEST_F(ReplicaTest, AWriteThatNobodyInvalidatedIsFencedByCapture) {
+  const auto one = StartNode("one");
+  const auto other = StartNode("other");
+  one->Apply(
+      absl::StrCat(kCatalog, "capture:\n  tables:\n    public.item: {tenant: \"{tenant}\", tags: [\"item:{id}\"]}\n"));
+  one->Promote("stock");
+  AwaitCached(one.get(), "stock");
+  AwaitCached(other.get(), "stock");
+  for (int i = 0; i < 20; ++i) {
+    const int64_t id = 1 + i % kItems;
+    const int64_t version = Write(id);
+    v1::ReadRequest own = Ask("stock", id);
+    own.set_at_least(Query("SELECT pg_current_wal_insert_lsn()"));
+    EXPECT_EQ(one->Read(own).Version(), version) << "a reader who knows of the write";
+    EXPECT_EQ(other->Read(own).Version(), version);
+    ASSERT_TRUE(AwaitTrue(kLimit,
+                          [&] {
+                            const Answer answer = other->Read(own);
+                            return answer.FromCache() && answer.Version() == version;
+                          }))
+        << one->server.Log() << other->server.Log();
+  }
+  // What cannot be said tag by tag drops the family.
+  Query("TRUNCATE item");
+  for (Node* node : {one.get(), other.get()}) {
+    ASSERT_TRUE(AwaitTrue(kLimit, [&] { return !node->Read(Ask("stock", 1)).response.found(); })) << one->server.Log();
+  }
+}
 
 TEST_F(ReplicaTest, DrainingAnswersWhatIsInFlightAndFlushesTheEvidence) {
   const auto one = StartNode("one");

@@ -27,13 +27,6 @@
 #include "absl/strings/str_join.h"
 #include "tests/support/await.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-// libpqxx 6.4 loses the result of a statement under which the connection broke (2 KB; it asks for the connection's
-// encoding before anybody owns the result). Tests break connections on purpose.
-extern "C" const char* __lsan_default_suppressions();
-extern "C" const char* __lsan_default_suppressions() { return "leak:libpqxx\n"; }
-#endif
-
 namespace shadowline::support {
 namespace {
 
