@@ -4,8 +4,8 @@
 //
 //   if (!watermark.Passed(*ParseLsn(token))) ...   // to the database
 //
-// It starts at zero, where nothing has passed, and goes back there when capture is lost. It may step back: after the
-// database failed over, positions are another log's.
+// It starts at zero, where nothing has passed, and goes back there whenever this replica loses its connections, or
+// capture its slot: after the database failed over, positions are another log's.
 //
 // Threads: thread-safe; a read is one atomic load.
 #ifndef SHADOWLINE_CACHE_CAPTURE_WATERMARK_H_

@@ -30,7 +30,10 @@ class StreamTest : public CaptureWorld {
       stream.Start();
     }
     bool Await(CaptureState state) {
-      return support::AwaitTrue(kPatience, [&] { return stream.state() == state; });
+      return support::AwaitTrue(kPatience, [&] {
+        base::MutexLock lock(&mutex);
+        return !states.empty() && states.back() == state && stream.state() == state;
+      });
     }
     bool Saw(CaptureState state) {
       base::MutexLock lock(&mutex);
@@ -407,11 +410,25 @@ TEST_F(StreamTest, TheWatermarkPassesWhatIsNotCapturedToo) {
       kPatience, [&] { return ParseLsn(Scalar("SELECT fenced_lsn FROM shadowline.capture")).value_or(0) >= now; }));
 }
 
+TEST_F(StreamTest, AFollowerTrustsNoPositionOfADatabaseWithoutTheSlot) {
+  // As after a failover: the row was replicated, the slot was not.
+  Sql("INSERT INTO shadowline.capture (slot, settled, fenced_lsn) VALUES ('" + slot_ + "', true, 'FFFFFFFF/0')");
+  pqxx::connection connection(Url());
+  pqxx::nontransaction leader(connection);
+  leader.exec("SELECT pg_advisory_lock(hashtextextended('shadowline capture " + slot_ + "', 0))");
+  auto follower = Start();
+  ASSERT_TRUE(follower->Await(CaptureState::kWaiting));
+  EXPECT_EQ(follower->watermark.lsn(), 0u);
+  Sql("SELECT pg_create_logical_replication_slot('" + slot_ + "', 'pgoutput')");
+  EXPECT_TRUE(support::AwaitTrue(kPatience, [&] { return follower->watermark.lsn() == Lsn{0xffffffff} << 32; }));
+}
+
 TEST_F(StreamTest, AServerThatIsKilledLosesNothing) {
   auto replica = Streaming();
   for (int tier = 0; tier < 10; ++tier) InsertPrice(tier);
   Postgres()->Kill();
   ASSERT_TRUE(replica->Await(CaptureState::kDisconnected));
+  EXPECT_EQ(replica->watermark.lsn(), 0u);
   Postgres()->Start();
   for (int tier = 10; tier < 20; ++tier) InsertPrice(tier);
   EXPECT_TRUE(AllFenced(0, 20));

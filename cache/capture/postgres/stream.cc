@@ -214,9 +214,11 @@ class CaptureStream::Session {
 
   absl::StatusOr<bool> TryLead() {
     ASSIGN_OR_RETURN(const Connection::Rows rows,
-                     control_->Query("SELECT pg_try_advisory_lock(hashtextextended('shadowline capture ' || $1, 0))",
+                     control_->Query("SELECT pg_try_advisory_lock(hashtextextended('shadowline capture ' || $1, 0)), "
+                                     "EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)",
                                      {options_.slot}));
-    return rows.at(0).at(0) == "t";
+    slot_seen_ = rows.at(0).at(1) == "t";
+    return rows[0][0] == "t";
   }
 
   // Until the lock is to be tried again.
@@ -225,7 +227,8 @@ class CaptureStream::Session {
     while (clock_->Steady() < end && !stream_.worker_.stopping() && !Superseded()) {
       ASSIGN_OR_RETURN(const Connection::Rows rows,
                        state_->Query("SELECT fenced_lsn FROM shadowline.capture WHERE slot = $1", {options_.slot}));
-      stream_.deps_.watermark->Set(rows.empty() ? 0 : Position(rows[0][0]));
+      // Without a slot the database has failed over: what was published is a position of another log.
+      stream_.deps_.watermark->Set(rows.empty() || !slot_seen_ ? 0 : Position(rows[0][0]));
       WaitReadable({Stop(), inbox_->signal()->descriptor()}, std::min(options_.publish, end - clock_->Steady()));
       inbox_->Take();
     }
@@ -648,6 +651,7 @@ class CaptureStream::Session {
   Progress progress_{0};
   std::string frame_;
   Lsn confirmed_ = 0;
+  bool slot_seen_ = false;
   bool reply_due_ = false;
   bool checking_ = false;
   std::optional<Lsn> publishing_;
@@ -676,6 +680,8 @@ CaptureStream::CaptureStream(Options options, Deps deps)
           {"capture", options_.pause_min, options_.pause_max}, [this](bool* worked) { return Serve(worked); },
           [this](const absl::Status& status) {
             failures_->Add();
+            // Where it connects again may be another log.
+            deps_.watermark->Set(0);
             base::Log(base::Level::kWarning, "capture_failed", {{"slot", options_.slot}, {"error", status.ToString()}});
             const CaptureState now = this->state();
             if (now != CaptureState::kRefused && now != CaptureState::kSlotLost) {
