@@ -4,11 +4,11 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <future>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "absl/synchronization/notification.h"
 #include "base/clock.h"
 #include "base/event_loop.h"
 #include "base/executor.h"
@@ -30,17 +30,17 @@ TEST(ThreadPoolTest, RunsEveryTaskOnceEvenWhileItEnds) {
 }
 
 TEST(ThreadPoolTest, AFullQueueRefuses) {
-  absl::Notification begun, release;
+  std::promise<void> begun, release;
   ThreadPool pool({.name = "test", .threads = 1, .queue_limit = 2});
   ASSERT_TRUE(pool.TrySubmit([&](size_t) {
-    begun.Notify();
-    release.WaitForNotification();
+    begun.set_value();
+    release.get_future().wait();
   }));
-  begun.WaitForNotification();
+  begun.get_future().wait();
   EXPECT_TRUE(pool.TrySubmit([](size_t) {}));
   EXPECT_TRUE(pool.TrySubmit([](size_t) {}));
   EXPECT_FALSE(pool.TrySubmit([](size_t) {}));
-  release.Notify();
+  release.set_value();
 }
 
 TEST(ThreadPoolTest, EachTaskLearnsItsThread) {
@@ -62,10 +62,10 @@ TEST(EventLoopTest, RunsTasksOfOneThreadInTheirOrder) {
   SystemClock clock;
   EventLoop loop(&clock, "test");
   std::vector<int> order;
-  absl::Notification done;
+  std::promise<void> done;
   for (int i = 0; i < 100; ++i) loop.Post([&order, i] { order.push_back(i); });
-  loop.Post([&] { done.Notify(); });
-  done.WaitForNotification();
+  loop.Post([&] { done.set_value(); });
+  done.get_future().wait();
   for (int i = 0; i < 100; ++i) EXPECT_EQ(order[static_cast<size_t>(i)], i);
 }
 
@@ -73,16 +73,16 @@ TEST(EventLoopTest, TimersRunInTheOrderOfTheirTimeNotBeforeIt) {
   SystemClock clock;
   EventLoop loop(&clock, "test");
   std::vector<int> order;
-  absl::Notification done;
+  std::promise<void> done;
   const absl::Duration start = clock.Steady();
   absl::Duration end;
   loop.PostAfter(absl::Milliseconds(20), [&] {
     order.push_back(2);
     end = clock.Steady();
-    done.Notify();
+    done.set_value();
   });
   loop.PostAfter(absl::Milliseconds(10), [&] { order.push_back(1); });
-  done.WaitForNotification();
+  done.get_future().wait();
   EXPECT_EQ(order, (std::vector<int>{1, 2}));
   EXPECT_GE(end - start, absl::Milliseconds(20));
 }
@@ -114,13 +114,13 @@ class Pipe final : public Pollable {
     char byte;
     EXPECT_EQ(read(ends_[0], &byte, 1), 1);
     received_ += byte;
-    got.Notify();
+    got.set_value();
   }
   void Flush() override { flushed_ = true; }
   bool Busy() const override { return false; }
   void Send(char byte) { EXPECT_EQ(write(ends_[1], &byte, 1), 1); }
 
-  absl::Notification got;
+  std::promise<void> got;
   std::string received_;
   bool flushed_ = false;
 
@@ -134,7 +134,7 @@ TEST(EventLoopTest, AttachedDescriptorsAreServed) {
   EventLoop loop(&clock, "test");
   loop.Attach(&pipe);
   pipe.Send('a');
-  pipe.got.WaitForNotification();
+  pipe.got.get_future().wait();
   loop.Stop();
   EXPECT_EQ(pipe.received_, "a");
   EXPECT_TRUE(pipe.flushed_);
