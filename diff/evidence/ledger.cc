@@ -87,11 +87,12 @@ void Ledger::CountAlone(const EvidenceKey& key, uint64_t Counts::*counter) {
   if (Account* account = Find(key, Now())) Count(account, counter);
 }
 
-std::optional<Ledger::Ticket> Ledger::Sampled(const EvidenceKey& key) {
+std::optional<Ledger::Ticket> Ledger::Sampled(const EvidenceKey& key, std::optional<absl::Duration> candidate_latency) {
   base::MutexLock lock(&mutex_);
   const absl::Time now = Now();
   Account* account = Find(key, now);
   if (account == nullptr) return std::nullopt;
+  if (candidate_latency.has_value()) CountLatency(account, *candidate_latency);
   Count(account, &Counts::sampled);
   if (open_.size() >= limits_.tickets_max) {
     Count(account, &Counts::shed);
@@ -121,12 +122,14 @@ void Ledger::CandidateMiss(const EvidenceKey& key) { CountAlone(key, &Counts::ca
 void Ledger::CandidateError(const EvidenceKey& key) { CountAlone(key, &Counts::candidate_errors); }
 
 void Ledger::CandidateLatency(const EvidenceKey& key, absl::Duration latency) {
+  base::MutexLock lock(&mutex_);
+  if (Account* account = Find(key, Now())) CountLatency(account, latency);
+}
+
+void Ledger::CountLatency(Account* account, absl::Duration latency) {
   const auto bound =
       std::lower_bound(kLatencyBoundsUs.begin(), kLatencyBoundsUs.end(), absl::ToInt64Microseconds(latency));
   const size_t bucket = bound - kLatencyBoundsUs.begin();
-  base::MutexLock lock(&mutex_);
-  Account* account = Find(key, Now());
-  if (account == nullptr) return;
   Touch(account);
   ++account->counts.candidate_latency[bucket];
   ++totals_.counts.candidate_latency[bucket];

@@ -78,9 +78,9 @@ class Ledger {
   Ledger& operator=(const Ledger&) = delete;
   ~Ledger();
 
-  // A read was sampled, its candidate had an answer. Nothing: the ledger is full. At tickets_max the read is counted as
-  // shed.
-  std::optional<Ticket> Sampled(const EvidenceKey& key);
+  // A read was sampled, its candidate had an answer after `candidate_latency`. Nothing: the ledger is full. At
+  // tickets_max the read is counted as shed.
+  std::optional<Ticket> Sampled(const EvidenceKey& key, std::optional<absl::Duration> candidate_latency = std::nullopt);
   // A read was sampled and given up at once: no budget, no room in a queue.
   void Shed(const EvidenceKey& key);
 
@@ -122,6 +122,7 @@ class Ledger {
   Account* Find(const EvidenceKey& key, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Count(Account* account, uint64_t Counts::*counter) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Touch(Account* account) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CountLatency(Account* account, absl::Duration latency) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountAlone(const EvidenceKey& key, uint64_t Counts::*counter);
   void Settle(Account* account, Ticket::Place place, Verdict verdict);
 

@@ -19,7 +19,7 @@ namespace {
 
 // Samples are judged together, at most this late: waking the executor for each of them cost a busy lane, which shares
 // its processor, more than the judging.
-constexpr absl::Duration kGather = absl::Milliseconds(1);
+constexpr absl::Duration kGather = absl::Milliseconds(4);
 
 using diff::Look;
 using diff::Verdict;
@@ -180,12 +180,13 @@ Verifier::~Verifier() = default;
 
 void Verifier::Submit(Sample sample, absl::Duration candidate_latency) {
   const diff::EvidenceKey key = EvidenceKeyOf(sample.drawn);
-  deps_.ledger->CandidateLatency(key, candidate_latency);
-  if (stopping_.load()) return Shed(key, counters_->shed_stopping);
-  if (usage_->samples.load() >= options_.samples_max || usage_->bytes.load() + BytesOf(sample) > options_.bytes_max) {
-    return Shed(key, counters_->shed_queue);
+  const bool full =
+      usage_->samples.load() >= options_.samples_max || usage_->bytes.load() + BytesOf(sample) > options_.bytes_max;
+  if (full || stopping_.load()) {
+    deps_.ledger->CandidateLatency(key, candidate_latency);
+    return Shed(key, full ? counters_->shed_queue : counters_->shed_stopping);
   }
-  std::optional<diff::Ledger::Ticket> ticket = deps_.ledger->Sampled(key);
+  std::optional<diff::Ledger::Ticket> ticket = deps_.ledger->Sampled(key, candidate_latency);
   if (!ticket.has_value()) return;  // The ledger is full, and has counted that.
   auto held = std::make_unique<Held>(usage_, std::move(sample), *std::move(ticket));
   bool first;

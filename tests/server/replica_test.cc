@@ -147,12 +147,14 @@ class Node {
     return answer;
   }
 
-  grpc::Status Invalidate(int64_t id, const std::string& tenant = "acme") {
+  grpc::Status Invalidate(int64_t id, const std::string& tenant = "acme",
+                          const std::vector<uint64_t>& transactions = {}) {
     grpc::ClientContext context;
     context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(10)));
     v1::InvalidateRequest request;
     request.set_tenant(tenant);
     request.add_tags(absl::StrCat("item:", id));
+    request.mutable_transactions()->Assign(transactions.begin(), transactions.end());
     v1::InvalidateResponse response;
     return cache_->Invalidate(&context, request, &response);
   }
@@ -916,6 +918,29 @@ TEST_F(ReplicaTest, AnInvalidationThatIsAcknowledgedIsObeyedByBothReplicas) {
 }
 
 // ---- The end of a replica ----
+
+// The invalidation is ahead of the commit, as change capture's can be. Without its transaction in the fence, the first
+// read would leave the old version in the cache, and nothing would take it away.
+TEST_F(ReplicaTest, WhatATransactionThatIsStillOpenWillChangeIsNotCachedBehindItsFence) {
+  const auto node = StartNode();
+  node->Promote("stock");
+  AwaitCached(node.get(), "stock");
+  pqxx::connection connection(Source());
+  pqxx::work work(connection);
+  work.exec("UPDATE item SET version = 2 WHERE tenant = 'acme' AND id = 1");
+  const auto writer = work.exec1("SELECT pg_current_xact_id()::text")[0].as<uint64_t>();
+  ASSERT_TRUE(node->Invalidate(1, "acme", {writer}).ok());
+  for (int i = 0; i < 3; ++i) {
+    const Answer answer = node->Read(Ask("stock", 1));
+    EXPECT_EQ(answer.Version(), 1) << "that is what the database holds";
+    EXPECT_EQ(answer.response.reason(), v1::READ_REASON_CACHE_MISS);
+  }
+  work.commit();
+  EXPECT_EQ(node->Read(Ask("stock", 1)).Version(), 2);
+  const Answer cached = node->Read(Ask("stock", 1));
+  EXPECT_EQ(cached.Version(), 2);
+  EXPECT_TRUE(cached.FromCache());
+}
 
 TEST_F(ReplicaTest, AWriteThatNobodyInvalidatedIsFencedByCapture) {
   const auto one = StartNode("one");
