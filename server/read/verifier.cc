@@ -28,7 +28,7 @@ using diff::Verdict;
 constexpr double kReserveOfSamples = 0.25;
 constexpr double kReserveOfFills = 0.5;
 
-// How long an invalidation may take from its mark to its last fence.
+// How long an invalidation may take from its beginning, which its fences tell, to its last fence.
 constexpr absl::Duration kInvalidationTime = absl::Milliseconds(100);
 
 // One fill of one key, with the very bytes it was seen with.
@@ -537,8 +537,8 @@ void Verifier::Confirm(const Episode& episode) {
 }
 
 void Verifier::Conclude(Report* report) {
-  // An invalidation that was under way during the confirming look may not have reached the key by then, and it has
-  // overwritten when the one before it was.
+  // An invalidation that was under way during the confirming look may not have replaced the tag's fence by then, and
+  // the fence that it left no longer tells when the one before it was.
   const absl::Time known_until = report->inputs.confirmed_at - kInvalidationTime;
   std::string unknown;
   for (auto& [tag, at] : report->tags) {
