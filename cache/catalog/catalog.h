@@ -37,6 +37,19 @@ struct TagPiece {
   int parameter = -1;  // Index into Endpoint::parameters, -1 for a literal, -2 for the tenant.
 };
 
+// Where an application keeps its own answers, and how they are read.
+struct ExternalCache {
+  enum class Format { kJson, kEnvelope };
+  enum class Compression { kNone, kGzip, kZstd };
+
+  std::vector<TagPiece> key;
+  Format format = Format::kJson;
+  std::string payload;  // JSON Pointers into an envelope.
+  std::string version;
+  Compression compression = Compression::kNone;
+  std::optional<std::string> not_found;
+};
+
 struct Endpoint {
   std::string name;  // "family/endpoint"
   std::string family;
@@ -52,6 +65,11 @@ struct Endpoint {
   shadowline::v1::CompareRules compare;
   bool show_values = false;  // Evidence is shown as it is instead of redacted.
   uint32_t compress_above = 4096;
+  bool near = false;
+  bool refresh_early = true;
+  bool stale_while_revalidate = false;
+  uint32_t warm = 0;                      // Keys of a tag that are loaded again after an invalidation.
+  std::optional<ExternalCache> external;  // The application fills the cache.
   // Names the prepared statement: a digest over sql, shape and parameter types, so that revisions with the same
   // statement share it.
   std::string statement_id;
