@@ -16,6 +16,11 @@ bool IsDeadline(const absl::Status& status) {
   return status.code() == absl::StatusCode::kDeadlineExceeded || status.code() == absl::StatusCode::kCancelled;
 }
 
+// A fence outlives what is put behind it now.
+absl::Duration FenceTtl(const Endpoint& endpoint) {
+  return std::max(endpoint.ttl, endpoint.negative_ttl) + endpoint.timeout;
+}
+
 // Had every one of `transactions` ended, and become visible, for the statement that ran under `snapshot`?
 bool SawAll(absl::string_view snapshot, const std::vector<uint64_t>& transactions) {
   if (transactions.empty()) return true;
@@ -33,6 +38,7 @@ struct Filler::Call {
   FillFlight::Lead lead;  // Of nothing, where this call waits or is alone.
   bool finished = false;
   bool retried = false;  // It waited for a leader that ran out of its own time.
+  bool ensured = false;  // The fences live for long enough.
 
   absl::Duration busy_until;  // How long to wait for another replica's loader.
   std::string lease_id;       // Empty: no lease.
@@ -56,14 +62,13 @@ void Filler::Fill(Miss miss, absl::Duration timeout, absl::AnyInvocable<void(abs
   call->done = std::move(done);
   call->due = clock_->Steady() + timeout;
   if (call->miss.fences.complete) return Join(call);
-  // They outlive every value that is put behind them.
-  const Endpoint& endpoint = *call->miss.query.endpoint;
-  const absl::Duration ttl = std::max(endpoint.ttl, endpoint.negative_ttl) + endpoint.timeout;
-  store_->EnsureFences(call->miss.fence_keys, ttl, [this, call](absl::StatusOr<Fences> fences) {
-    if (!fences.ok()) return Load(call);
-    call->miss.fences = *std::move(fences);
-    Join(call);
-  });
+  store_->EnsureFences(call->miss.fence_keys, FenceTtl(*call->miss.query.endpoint),
+                       [this, call](absl::StatusOr<Fences> fences) {
+                         if (!fences.ok()) return Load(call);
+                         call->ensured = true;
+                         call->miss.fences = *std::move(fences);
+                         Join(call);
+                       });
 }
 
 void Filler::Join(const CallPtr& call) {
@@ -172,6 +177,8 @@ void Filler::Put(const CallPtr& call, ControlAnswer answer) {
   cached.after_fence = call->after_fence;
   cached.etag = Etag(cached.found, cached.body);
   std::string envelope = EncodeEnvelope(call->miss.key, cached, endpoint.compress_above);
+  // A fence that ends before the values behind it takes all of them along, of every key under its tag. Best effort.
+  if (!call->ensured) store_->EnsureFences(call->miss.fence_keys, FenceTtl(endpoint), [](absl::StatusOr<Fences>) {});
   const std::string fill_id = random_->Id();
   store_->Put(call->miss.key, call->seen, {fill_id, fences.tokens, std::move(envelope), ttl},
               [this, call, fill_id, filled = std::move(filled)](absl::StatusOr<bool> put) mutable {

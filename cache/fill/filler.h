@@ -5,7 +5,7 @@
 //   2. take the key's lease, see them again   (one loader in the fleet; the others wait for its value)
 //   3. load from the control
 //   4. is every transaction that the fences name visible in what was loaded? If not, answer and cache nothing
-//   5. put the value, with the tokens of the fences seen before the load
+//   5. put the value, with the tokens of the fences seen before the load, and let those live for longer than it
 //
 // Why no value that was loaded before an acknowledged invalidation is ever served from the cache: a value is served
 // only while the fences whose tokens it names stand (cache/store.h). An invalidation replaces the fence, with a token

@@ -106,6 +106,15 @@ TEST_F(FillerTest, ConcurrentMissesOfOneProcessCostOneLoad) {
   EXPECT_EQ(world_.control.queries(), 1u);
 }
 
+TEST_F(FillerTest, AFenceOutlivesWhatIsPutBehindIt) {
+  Fill(&replica_);
+  // The value's TTL has ended, and the fence was made for 65 s.
+  world_.sim.RunFor(absl::Seconds(61));
+  Fill(&replica_);
+  world_.sim.RunFor(absl::Seconds(50));
+  EXPECT_TRUE(Cached());
+}
+
 TEST_F(FillerTest, AnotherReplicaWaitsForTheLoaderThatHoldsTheLease) {
   Result first, second;
   replica_.Fill(&world_, "42", &first);
