@@ -117,7 +117,8 @@ TEST(CatalogTest, EveryFindingIsReportedAtItsPlace) {
       "13:41: families.pricing.endpoints.quote.parameters.tier.fold_case: `yes` is not accepted; expected true or "
       "false\n"
       "14:9: families.pricing.endpoints.quote.tll: unknown field; expected one of sql, parameters, result, freshness, "
-      "ttl, negative_ttl, timeout, tags, schema, compare, evidence, compress_above, identity");
+      "ttl, negative_ttl, timeout, tags, schema, compare, evidence, compress_above, identity, near, refresh_early, "
+      "stale_while_revalidate, warm, external");
 }
 
 TEST(CatalogTest, WrongTypesAreRefused) {
