@@ -98,6 +98,9 @@ class Store {
  public:
   virtual ~Store() = default;
 
+  // False: a read would fail at once. For callers who can then do without what leads up to one.
+  virtual bool Reachable() const = 0;
+
   virtual void Read(std::string key, std::vector<std::string> fence_keys,
                     absl::AnyInvocable<void(absl::StatusOr<Found>)> done) = 0;
 

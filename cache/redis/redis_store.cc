@@ -148,6 +148,10 @@ void RedisStore::Shutdown() {
 
 // Commands.
 
+bool RedisStore::Reachable() const {
+  return link_ == Link::kUp && (!breaker_.has_value() || breaker_->state(clock_->Steady()) != Breaker::State::kOpen);
+}
+
 void RedisStore::Read(std::string key, std::vector<std::string> fence_keys, ReadDone done) {
   auto reading = std::make_shared<Reading>();
   reading->done = std::move(done);

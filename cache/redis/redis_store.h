@@ -100,6 +100,7 @@ class RedisStore final : public Store, public base::Pollable {
 
   const Stats& stats() const { return stats_; }
 
+  bool Reachable() const override;
   void Read(std::string key, std::vector<std::string> fence_keys,
             absl::AnyInvocable<void(absl::StatusOr<Found>)> done) override;
   void EnsureFences(std::vector<std::string> fence_keys, absl::Duration ttl,

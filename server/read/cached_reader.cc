@@ -213,13 +213,16 @@ bool CachedReader::ReadDatabase(OpPtr op, std::shared_ptr<ShadowRead> shadow) {
 
 // The caller is answered as by ReadDatabase. The candidate is read beside it; the side that comes last hands both over.
 void CachedReader::ReadShadow(OpPtr op) {
+  const bool reachable = deps_.store->Reachable();
+  if (!reachable || shadow_reads_ >= options_.shadow_reads_max) {
+    const Drawn drawn = op->AsDrawn();
+    if (!ReadDatabase(std::move(op), nullptr)) return;
+    if (reachable) return deps_.verifier->Refused(drawn);
+    counters_->unavailable->Add();
+    return deps_.verifier->Failed(drawn);
+  }
   auto shadow = std::make_shared<ShadowRead>();
   shadow->drawn = op->AsDrawn();
-  if (shadow_reads_ >= options_.shadow_reads_max) {
-    deps_.verifier->Refused(shadow->drawn);
-    ReadDatabase(std::move(op), nullptr);
-    return;
-  }
   if (!ReadDatabase(std::move(op), shadow)) return;
   ++shadow_reads_;
   shadow->asked_at = deps_.clock->Steady();
@@ -251,6 +254,7 @@ void CachedReader::CompleteShadow(ShadowRead* shadow) {
 // ---- From the cache ----
 
 void CachedReader::ReadCache(OpPtr op) {
+  if (!deps_.store->Reachable()) return ReadWithoutCache(std::move(op));
   if (op->route.verify) op->asked_at = deps_.clock->Steady();
   op->fence_keys = cache::FenceKeys(*op->endpoint, op->request->tenant(), op->arguments);
   std::string key = op->key;
@@ -258,17 +262,18 @@ void CachedReader::ReadCache(OpPtr op) {
   deps_.store->Read(std::move(key), std::move(fence_keys),
                     [this, op = std::move(op)](absl::StatusOr<Found> found) mutable {
                       if (op->route.verify) op->candidate_latency = deps_.clock->Steady() - op->asked_at;
-                      if (!found.ok()) {
-                        counters_->unavailable->Add();
-                        if (op->route.verify) deps_.verifier->Failed(op->AsDrawn());
-                        op->route.reason = v1::READ_REASON_CACHE_UNAVAILABLE;
-                        ReadDatabase(std::move(op), nullptr);
-                        return;
-                      }
+                      if (!found.ok()) return ReadWithoutCache(std::move(op));
                       std::optional<cache::CachedAnswer> answer = Decode(op->key, *found);
                       if (!answer.has_value()) return Fill(std::move(op), std::move(found->fences));
                       ServeCached(std::move(op), std::move(found->slot.fill), *std::move(answer));
                     });
+}
+
+void CachedReader::ReadWithoutCache(OpPtr op) {
+  counters_->unavailable->Add();
+  if (op->route.verify) deps_.verifier->Failed(op->AsDrawn());
+  op->route.reason = v1::READ_REASON_CACHE_UNAVAILABLE;
+  ReadDatabase(std::move(op), nullptr);
 }
 
 void CachedReader::ServeCached(OpPtr op, std::string fill, cache::CachedAnswer answer) {

@@ -89,6 +89,7 @@ class CachedReader final : public Reader {
   void ReadShadow(OpPtr op);
   void CompleteShadow(ShadowRead* shadow);
   void ReadCache(OpPtr op);
+  void ReadWithoutCache(OpPtr op);
   void ServeCached(OpPtr op, std::string fill, cache::CachedAnswer answer);
   void Fill(OpPtr op, cache::Fences fences);
 

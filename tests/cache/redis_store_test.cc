@@ -93,6 +93,7 @@ TEST(RedisStoreTest, AFrozenRedisCostsOneDeadlineAndThenNothing) {
   for (int i = 0; i < 100; ++i) {
     bool answered = false;
     world.Drive([&](std::function<void()> finished) {
+      EXPECT_FALSE(world.store()->Reachable());
       world.store()->Read("key", {}, [&](absl::StatusOr<Found> slot) {
         answered = true;
         EXPECT_EQ(slot.status().code(), StatusCode::kUnavailable);
@@ -104,6 +105,10 @@ TEST(RedisStoreTest, AFrozenRedisCostsOneDeadlineAndThenNothing) {
   EXPECT_EQ(world.store()->stats().timeouts.load(), 1u);
   world.redis()->Thaw();
   world.AwaitUp();
+  world.Drive([&](std::function<void()> finished) {
+    EXPECT_TRUE(world.store()->Reachable());
+    finished();
+  });
   EXPECT_EQ(Get(&world, "key")->kind, Slot::Kind::kAbsent);
 }
 
@@ -195,6 +200,10 @@ TEST(RedisStoreTest, ABreakerKeepsReadsFromARedisThatHangsUntilItAnswersAgain) {
   EXPECT_EQ(Get(&world, "key").status().code(), StatusCode::kDeadlineExceeded);
   EXPECT_TRUE(world.store()->stats().broken.load());
   EXPECT_TRUE(absl::StrContains(Get(&world, "key").status().message(), "breaker is open"));
+  world.Drive([&](std::function<void()> finished) {
+    EXPECT_FALSE(world.store()->Reachable());
+    finished();
+  });
   world.redis()->Thaw();
   while (!Get(&world, "key").ok()) {
   }

@@ -27,6 +27,7 @@ class OneValueStore final : public cache::Store {
  public:
   explicit OneValueStore(base::Executor* executor) : executor_(executor) {}
 
+  bool Reachable() const override { return true; }
   void Read(std::string key, std::vector<std::string> fence_keys,
             absl::AnyInvocable<void(absl::StatusOr<cache::Found>)> done) override {
     cache::CachedAnswer answer;

@@ -150,6 +150,8 @@ class SimStore final : public cache::Store {
  public:
   SimStore(SimRedis* redis, base::Executor* executor) : redis_(redis), executor_(executor) {}
 
+  bool Reachable() const override { return !redis_->faults.down; }
+
   void Read(std::string key, std::vector<std::string> fence_keys,
             absl::AnyInvocable<void(absl::StatusOr<cache::Found>)> done) override {
     Call<cache::Found>(
