@@ -274,10 +274,11 @@ absl::StatusOr<std::vector<std::optional<std::string>>> CanonicalArguments(const
 
 std::string CacheKey(const Endpoint& endpoint, absl::string_view tenant, uint64_t epoch,
                      const std::vector<std::optional<std::string>>& arguments) {
-  // What is digested: each parameter's name, and its value after its length, so that nothing can run into its
-  // neighbour.
+  // What is digested: the definition, and each parameter's name, and its value after its length, so that nothing can
+  // run into its neighbour.
   std::string canonical;
   canonical.reserve(256);
+  canonical.append(endpoint.definition_id);
   for (size_t i = 0; i < arguments.size(); ++i) {
     canonical.append(endpoint.parameters[i].name);
     if (!arguments[i]) {

@@ -182,6 +182,15 @@ TEST(CacheKeyTest, LooksAsDocumented) {
   EXPECT_THAT(CacheKey(endpoint, "acme", 7, {"x"}), testing::MatchesRegex("sl:acme:pricing/quote:v1\\.7:[0-9a-f]{32}"));
 }
 
+TEST(CacheKeyTest, AnotherDefinitionHasOtherKeys) {
+  Endpoint endpoint = MakeEndpoint({Declare("a", ParameterType::kText)});
+  std::set<std::string> keys;
+  for (const char* definition : {"0123456789abcdef", "fedcba9876543210"}) {
+    endpoint.definition_id = definition;
+    EXPECT_TRUE(keys.insert(CacheKey(endpoint, "acme", 0, {"x"})).second);
+  }
+}
+
 TEST(CacheKeyTest, NothingInATenantCanForgeAnotherKey) {
   const Endpoint endpoint = MakeEndpoint({});
   const std::string honest = CacheKey(endpoint, "a", 0, {});
