@@ -531,12 +531,14 @@ cache::RedisStore::Options Replica::Parts::RedisOptions() const {
   const auto& redis = options.redis;
   // Checked with the other options.
   auto address = cache::RedisAddress::Parse(redis.socket.empty() ? redis.address.ToString() : "unix:" + redis.socket);
-  return {.address = *std::move(address),
-          .user = redis.user,
-          .password = redis.password,
-          .database = redis.db,
-          .command_timeout = redis.timeout,
-          .outstanding_max = redis.max_outstanding};
+  cache::RedisStore::Options result;
+  result.address = *std::move(address);
+  result.user = redis.user;
+  result.password = redis.password;
+  result.database = redis.db;
+  result.command_timeout = redis.timeout;
+  result.outstanding_max = redis.max_outstanding;
+  return result;
 }
 
 cache::PostgresControl::Options Replica::Parts::ControlOptions(const std::string& name, size_t connections,

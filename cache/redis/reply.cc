@@ -64,6 +64,16 @@ void AppendNumber(std::string* out, char kind, size_t number) {
   out->append(digits, end - digits);
 }
 
+template <typename Arguments>
+void Append(std::string* out, const Arguments& command) {
+  AppendNumber(out, '*', command.size());
+  for (const auto& argument : command) {
+    AppendNumber(out, '$', argument.size());
+    out->append(argument.data(), argument.size());
+    out->append("\r\n", 2);
+  }
+}
+
 }  // namespace
 
 ReplyReader::ReplyReader(size_t max_bytes)
@@ -84,13 +94,8 @@ absl::StatusOr<Reply*> ReplyReader::Next() {
   return static_cast<Reply*>(reply);
 }
 
-void AppendCommand(std::string* out, std::initializer_list<absl::string_view> command) {
-  AppendNumber(out, '*', command.size());
-  for (const absl::string_view argument : command) {
-    AppendNumber(out, '$', argument.size());
-    out->append(argument.data(), argument.size());
-    out->append("\r\n", 2);
-  }
-}
+void AppendCommand(std::string* out, std::initializer_list<absl::string_view> command) { Append(out, command); }
+
+void AppendCommand(std::string* out, absl::Span<const std::string> command) { Append(out, command); }
 
 }  // namespace shadowline::cache

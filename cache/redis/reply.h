@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 struct redisReader;
 
@@ -48,6 +49,7 @@ class ReplyReader {
 
 // Appends `command` and its arguments as Redis' protocol wants them.
 void AppendCommand(std::string* out, std::initializer_list<absl::string_view> command);
+void AppendCommand(std::string* out, absl::Span<const std::string> command);
 
 }  // namespace shadowline::cache
 

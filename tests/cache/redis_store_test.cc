@@ -368,6 +368,45 @@ TEST(RedisStoreTest, AReplyToNothingCostsTheConnection) {
   loop.Stop();
 }
 
+TEST(RedisConnectionTest, ASubscriptionIsAnotherKindOfConnection) {
+  support::PrivateRedis redis;
+  base::SystemClock clock;
+  base::Random random(3);
+  base::EventLoop loop(&clock, "redis-test");
+  RedisStats stats;
+  RedisConnection::Options options;
+  options.master = false;
+  options.mark_interval = absl::Milliseconds(1);
+  std::promise<int64_t> subscribed;
+  options.greet = [&](RedisConnection* connection) {
+    connection->Introduce({"SUBSCRIBE", "channel"}, [&subscribed](absl::StatusOr<Reply*> reply) {
+      if (reply.ok()) subscribed.set_value(reply.value()->elements[2].integer);
+    });
+  };
+  const RedisAddress address = RedisAddress::Parse(absl::StrCat("unix:", redis.socket())).value();
+  RedisConnection connection(options, {address}, &loop, &clock, &random, &stats);
+  std::promise<std::string> said;
+  connection.hooks()->message = [&](const Reply& message) { said.set_value(message.elements[2].text); };
+  loop.Attach(&connection);
+  EXPECT_EQ(subscribed.get_future().get(), 1);
+  while (stats.commands.load() < 4) {  // It is asked whether it still answers, and that is no message.
+  }
+  EXPECT_EQ(RedisClient(redis.socket()).Command({"PUBLISH", "channel", "hello"}).integer, 1);
+  EXPECT_EQ(said.get_future().get(), "hello");
+  EXPECT_EQ(stats.connections.load(), 1u);
+  loop.Stop();
+}
+
+TEST(RedisConnectionTest, AGreetingThatIsRefusedNeverComesUp) {
+  RedisStore::Options options;
+  support::PrivateRedis redis;
+  options.address = RedisAddress::Parse(absl::StrCat("unix:", redis.socket())).value();
+  options.greet = [](RedisConnection* connection) {
+    connection->Introduce({"NONSENSE"}, [](absl::StatusOr<Reply*>) {});
+  };
+  EXPECT_FALSE(ComesUp(options));
+}
+
 TEST(RedisAddressTest, SaysWhatItExpects) {
   EXPECT_TRUE(RedisAddress::Parse("unix:/run/redis.sock").ok());
   EXPECT_TRUE(RedisAddress::Parse("[::1]:6379").ok());

@@ -1,0 +1,407 @@
+#include "cache/redis/connection.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "base/hash.h"
+#include "base/log.h"
+
+namespace shadowline::cache {
+namespace {
+
+constexpr size_t kInputBytes = 64 << 10;
+// hiredis moves what is left of its buffer after each reply, so it is fed little at a time.
+constexpr size_t kFeedBytes = 8 << 10;
+constexpr size_t kMarkBytes = 8;
+
+// One executor writes a counter, so it needs no atomic addition.
+template <typename Number>
+void Add(std::atomic<Number>* counter, int64_t amount = 1) {
+  counter->store(counter->load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+}
+
+// The waiter for one command alone.
+class Callback final : public RedisConnection::Waiter {
+ public:
+  explicit Callback(RedisConnection::ReplyDone done) : done_(std::move(done)) {}
+  void OnReply(uint32_t, RedisConnection*, absl::StatusOr<Reply*> reply) override { done_(std::move(reply)); }
+
+ private:
+  RedisConnection::ReplyDone done_;
+};
+
+// The value of `name:value` in what INFO prints.
+absl::string_view InfoField(absl::string_view info, absl::string_view name) {
+  for (absl::string_view line : absl::StrSplit(info, "\r\n")) {
+    if (absl::ConsumePrefix(&line, name) && absl::ConsumePrefix(&line, ":")) return line;
+  }
+  return "";
+}
+
+}  // namespace
+
+absl::Status Answered(absl::string_view address, const Reply& reply) {
+  if (reply.type != Reply::Type::kError) {
+    return absl::InternalError(absl::StrCat("redis ", address, ": a reply of another type"));
+  }
+  const std::string message = absl::StrCat("redis ", address, ": ", absl::string_view(reply.text).substr(0, 120));
+  for (const char* passing : {"LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN"}) {
+    if (absl::StartsWith(reply.text, passing)) return absl::UnavailableError(message);
+  }
+  return absl::InternalError(message);
+}
+
+RedisConnection::RedisConnection(Options options, std::vector<RedisAddress> addresses, base::Executor* executor,
+                                 const base::Clock* clock, base::Random* random, RedisStats* stats)
+    : options_(std::move(options)),
+      addresses_(std::move(addresses)),
+      executor_(executor),
+      clock_(clock),
+      random_(random),
+      stats_(stats),
+      input_(kInputBytes, '\0') {
+  if (options_.breaker.has_value()) breaker_.emplace(*options_.breaker, random_);
+  address_ = addresses_.front().text();
+}
+
+RedisConnection::~RedisConnection() {
+  if (descriptor_ >= 0) close(descriptor_);
+  if (resolver_.joinable()) resolver_.join();
+}
+
+void RedisConnection::Shutdown() {
+  if (link_ == Link::kShut) return;
+  Close("shut down");
+  link_ = Link::kShut;
+}
+
+// Commands.
+
+absl::Status RedisConnection::Admit() const {
+  if (link_ != Link::kUp) return absl::UnavailableError(absl::StrCat("redis ", address_, ": not connected"));
+  if (pending_.size() >= options_.outstanding_max || output_.size() - written_ >= options_.output_max_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat("redis ", address_, ": too many outstanding commands"));
+  }
+  return absl::OkStatus();
+}
+
+void RedisConnection::Send(std::initializer_list<absl::string_view> command, std::shared_ptr<Waiter> waiter,
+                           uint32_t step) {
+  if (absl::Status admitted = Admit(); !admitted.ok()) return Fail(std::move(waiter), step, std::move(admitted));
+  AppendCommand(&output_, command);
+  Enqueue(std::move(waiter), step);
+}
+
+void RedisConnection::Send(absl::Span<const std::string> command, std::shared_ptr<Waiter> waiter, uint32_t step) {
+  if (absl::Status admitted = Admit(); !admitted.ok()) return Fail(std::move(waiter), step, std::move(admitted));
+  AppendCommand(&output_, command);
+  Enqueue(std::move(waiter), step);
+}
+
+void RedisConnection::Send(std::initializer_list<absl::string_view> command, ReplyDone done) {
+  Send(command, std::make_shared<Callback>(std::move(done)));
+}
+
+void RedisConnection::Introduce(std::initializer_list<absl::string_view> command, ReplyDone done) {
+  AppendCommand(&output_, command);
+  ReplyDone answered = [this, term = term_, done = std::move(done)](absl::StatusOr<Reply*> reply) mutable {
+    if (reply.ok() && term == term_ && (*reply)->type == Reply::Type::kError) {
+      return Drop(Answered(address_, **reply).message());
+    }
+    done(std::move(reply));
+  };
+  Enqueue(std::make_shared<Callback>(std::move(answered)), 0);
+}
+
+void RedisConnection::Enqueue(std::shared_ptr<Waiter> waiter, uint32_t step) {
+  pending_.push_back(Pending{std::move(waiter), step});
+  ++sent_;
+  Add(&stats_->commands);
+  Add(&stats_->outstanding);
+}
+
+void RedisConnection::Fail(std::shared_ptr<Waiter> waiter, uint32_t step, absl::Status status) {
+  Add(&stats_->failed);
+  executor_->Post([this, waiter = std::move(waiter), step, status = std::move(status)]() mutable {
+    waiter->OnReply(step, this, std::move(status));
+  });
+}
+
+bool RedisConnection::Reachable() const {
+  return link_ == Link::kUp && (!breaker_.has_value() || breaker_->state(clock_->Steady()) != Breaker::State::kOpen);
+}
+
+std::optional<Breaker::Permit> RedisConnection::AdmitRead(uint32_t draw_ppm) {
+  if (!breaker_.has_value()) return Breaker::Permit();
+  return breaker_->Admit(clock_->Steady(), draw_ppm);
+}
+
+void RedisConnection::Report(const Breaker::Permit& permit, bool ok) {
+  if (!breaker_.has_value()) return;
+  const absl::Duration now = clock_->Steady();
+  ok ? breaker_->Succeeded(permit, now) : breaker_->Failed(permit, now);
+  const bool broken = breaker_->state(now) != Breaker::State::kClosed;
+  if (broken == std::exchange(broken_, broken)) return;
+  Add(&stats_->broken, broken ? 1 : -1);
+  base::Log(base::Level::kWarning, "redis_breaker",
+            {{"address", address_}, {"state", BreakerStateName(breaker_->state(now))}});
+}
+
+// The connection.
+
+void RedisConnection::Later(absl::Duration delay, absl::AnyInvocable<void()> task) {
+  executor_->PostAfter(delay, [alive = std::weak_ptr<bool>(alive_), task = std::move(task)]() mutable {
+    if (!alive.expired()) task();
+  });
+}
+
+void RedisConnection::Flush() {
+  if (link_ == Link::kIdle) Connect();
+  if (link_ == Link::kUp && sent_ > (batches_.empty() ? answered_ : batches_.back().last)) {
+    batches_.push_back(Batch{sent_, clock_->Steady() + options_.command_timeout});
+    if (!watching_) WatchDeadlines(options_.command_timeout);
+  }
+  if (link_ == Link::kUp || link_ == Link::kGreeting) Write();
+}
+
+short RedisConnection::Events() const {  // NOLINT: poll(2)'s own type
+  if (link_ == Link::kConnecting) return POLLOUT;
+  if (link_ != Link::kUp && link_ != Link::kGreeting) return 0;
+  return written_ < output_.size() ? POLLIN | POLLOUT : POLLIN;
+}
+
+void RedisConnection::OnReady(short events) {  // NOLINT: poll(2)'s own type
+  if (link_ == Link::kConnecting) {
+    int error = 0;
+    socklen_t length = sizeof(error);
+    getsockopt(descriptor_, SOL_SOCKET, SO_ERROR, &error, &length);
+    return error == 0 ? Greet() : Drop(std::strerror(error));
+  }
+  if (link_ != Link::kUp && link_ != Link::kGreeting) return;
+  if ((events & ~POLLOUT) != 0) Read();
+  if ((events & POLLOUT) != 0 && (link_ == Link::kUp || link_ == Link::kGreeting)) Write();
+}
+
+void RedisConnection::Connect() {
+  link_ = Link::kConnecting;
+  const uint64_t term = ++term_;
+  Add(&stats_->attempts);
+  Later(options_.connect_timeout, [this, term] {
+    if (term == term_ && (link_ == Link::kConnecting || link_ == Link::kGreeting)) Drop("it does not answer");
+  });
+  if (resolved_.has_value()) return Open(*std::exchange(resolved_, std::nullopt));
+  // A name can take many seconds, and this executor has none to spare. It may be longer than this attempt: then the
+  // next takes what was found.
+  if (resolving_) return;
+  const RedisAddress& address = addresses_[turn_ % addresses_.size()];
+  const uint32_t attempt = turn_++ / addresses_.size();
+  address_ = address.text();
+  if (!address.named()) return Open(address.Resolve());
+  resolving_ = true;
+  if (resolver_.joinable()) resolver_.join();
+  resolver_ = base::StartThread("redis-resolve", [this, alive = std::weak_ptr<bool>(alive_), address, attempt] {
+    executor_->Post([this, alive, found = address.Resolve(attempt)] {
+      if (alive.expired()) return;
+      resolving_ = false;
+      if (link_ == Link::kConnecting && descriptor_ < 0) return Open(found);
+      if (found.ok()) resolved_ = *found;
+    });
+  });
+}
+
+void RedisConnection::Open(const absl::StatusOr<SocketAddress>& address) {
+  if (!address.ok()) return Drop(address.status().message());
+  const int family = address->storage.ss_family;
+  descriptor_ = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (descriptor_ < 0) return Drop(std::strerror(errno));
+  if (family != AF_UNIX) {
+    const int on = 1;
+    setsockopt(descriptor_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  }
+  if (connect(descriptor_, reinterpret_cast<const sockaddr*>(&address->storage), address->length) == 0) return Greet();
+  if (errno != EINPROGRESS) return Drop(std::strerror(errno));
+}
+
+void RedisConnection::Greet() {
+  link_ = Link::kGreeting;
+  reader_ = std::make_unique<ReplyReader>(options_.reply_max_bytes);
+  const auto nothing = [](absl::StatusOr<Reply*>) {};
+  if (!options_.password.empty() && options_.user.empty()) Introduce({"AUTH", options_.password}, nothing);
+  if (!options_.user.empty()) Introduce({"AUTH", options_.user, options_.password}, nothing);
+  if (options_.database != 0) Introduce({"SELECT", absl::StrCat(options_.database)}, nothing);
+  mark_.clear();
+  if (options_.greet) options_.greet(this);
+  Watch([this] {
+    link_ = Link::kUp;
+    failures_ = 0;
+    Add(&stats_->connections);
+    base::Log(base::Level::kInfo, "redis_up", {{"address", address_}});
+    WatchLater();
+    if (hooks_.changed) hooks_.changed(true);
+  });
+}
+
+void RedisConnection::Watch(absl::AnyInvocable<void()> then) {
+  if (options_.master) return AskMark(std::move(then));
+  Introduce({"PING"}, [this, term = term_, then = std::move(then)](absl::StatusOr<Reply*> reply) mutable {
+    if (reply.ok() && term == term_) then();
+  });
+}
+
+void RedisConnection::AskMark(absl::AnyInvocable<void()> then) {
+  auto process = std::make_shared<std::string>();
+  Introduce({"INFO", "server"}, [this, term = term_, process](absl::StatusOr<Reply*> reply) {
+    if (!reply.ok() || term != term_) return;
+    *process = std::string(InfoField((*reply)->text, "run_id"));
+    if (process->empty()) Drop("INFO does not say which Redis it is");
+  });
+  Introduce({"INFO", "replication"},
+            [this, term = term_, process, then = std::move(then)](absl::StatusOr<Reply*> reply) mutable {
+              if (!reply.ok() || term != term_) return;
+              if (InfoField((*reply)->text, "role") != "master") return Drop("it is not a master");
+              const absl::string_view replication = InfoField((*reply)->text, "master_replid");
+              if (replication.empty()) return Drop("INFO does not say which Redis it is");
+              const std::string mark = base::Digest128(absl::StrCat(*process, replication)).substr(0, kMarkBytes);
+              if (!mark_.empty() && mark_ != mark) return Drop("it began a new life as a master");
+              mark_ = mark;
+              then();
+            });
+}
+
+void RedisConnection::WatchLater() {
+  Later(options_.mark_interval, [this, term = term_] {
+    if (term != term_ || link_ != Link::kUp) return;
+    Watch([this] { WatchLater(); });
+  });
+}
+
+void RedisConnection::Drop(absl::string_view cause) {
+  if (link_ == Link::kShut) return;
+  if (failures_++ == 0) base::Log(base::Level::kWarning, "redis_down", {{"address", address_}, {"cause", cause}});
+  Close(cause);
+  link_ = Link::kWaiting;
+  absl::Duration delay = options_.reconnect_min * (uint64_t{1} << std::min<uint32_t>(failures_ - 1, 20));
+  delay = std::min(delay, options_.reconnect_max) * (0.5 + random_->Unit() / 2);
+  Later(delay, [this, term = term_] {
+    if (term == term_ && link_ == Link::kWaiting) Connect();
+  });
+  if (hooks_.changed) hooks_.changed(false);
+}
+
+void RedisConnection::Close(absl::string_view cause) {
+  if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));
+  ++term_;
+  output_.clear();
+  written_ = 0;
+  // A batch that is over its time says so; the rest only lost its connection.
+  const absl::Duration now = clock_->Steady();
+  uint64_t late = answered_;
+  for (const Batch& batch : batches_) {
+    if (batch.due <= now) late = batch.last;
+  }
+  std::deque<Pending> pending = std::exchange(pending_, {});
+  Add(&stats_->outstanding, -static_cast<int64_t>(pending.size()));
+  for (Pending& command : pending) {
+    Fail(std::move(command.waiter), command.step,
+         ++answered_ <= late ? absl::DeadlineExceededError(absl::StrCat("redis ", address_, ": no reply in ",
+                                                                        absl::FormatDuration(options_.command_timeout)))
+                             : absl::UnavailableError(absl::StrCat("redis ", address_, ": ", cause)));
+  }
+  batches_.clear();
+  sent_ = answered_ = 0;
+}
+
+void RedisConnection::Write() {
+  while (written_ < output_.size()) {
+    const ssize_t sent = send(descriptor_, output_.data() + written_, output_.size() - written_, MSG_NOSIGNAL);
+    if (sent < 0) {
+      if (errno == EINTR) continue;
+      if (errno == EAGAIN || errno == EWOULDBLOCK) break;
+      return Drop(std::strerror(errno));
+    }
+    written_ += sent;
+  }
+  if (written_ < output_.size()) {
+    // Keeps a slow reader's backlog from being carried along for ever.
+    if (written_ >= output_.size() / 2) {
+      output_.erase(0, written_);
+      written_ = 0;
+    }
+    return;
+  }
+  output_.clear();
+  if (output_.capacity() > (1 << 20)) output_.shrink_to_fit();
+  written_ = 0;
+}
+
+void RedisConnection::Read() {
+  // A waiter may shut this connection down, or a reply be reason to give it up: then the term has changed.
+  const uint64_t term = term_;
+  while (true) {
+    const ssize_t got = recv(descriptor_, input_.data(), input_.size(), 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+    if (got <= 0) return Drop(got == 0 ? "the connection was closed" : std::strerror(errno));
+    for (size_t begin = 0; begin < static_cast<size_t>(got); begin += kFeedBytes) {
+      reader_->Feed({input_.data() + begin, std::min(kFeedBytes, got - begin)});
+      while (true) {
+        absl::StatusOr<Reply*> reply = reader_->Next();
+        if (!reply.ok()) return Drop(reply.status().message());
+        if (*reply == nullptr) break;
+        Dispatch(*reply);
+        if (term != term_) return;
+      }
+    }
+    if (static_cast<size_t>(got) < input_.size()) return;
+  }
+}
+
+void RedisConnection::Dispatch(Reply* reply) {
+  if (hooks_.message && reply->type == Reply::Type::kArray && !reply->elements.empty() &&
+      reply->elements[0].text == "message") {
+    return hooks_.message(*reply);
+  }
+  if (pending_.empty()) return Drop("a reply to nothing");
+  const Pending pending = std::move(pending_.front());
+  pending_.pop_front();
+  ++answered_;
+  while (!batches_.empty() && batches_.front().last <= answered_) batches_.pop_front();
+  Add(&stats_->outstanding, -1);
+  pending.waiter->OnReply(pending.step, this, reply);
+}
+
+void RedisConnection::WatchDeadlines(absl::Duration delay) {
+  watching_ = true;
+  Later(delay, [this] {
+    watching_ = false;
+    CheckDeadlines();
+  });
+}
+
+void RedisConnection::CheckDeadlines() {
+  if (link_ != Link::kUp || batches_.empty()) return;
+  const absl::Duration now = clock_->Steady();
+  // Should it be this loop that was late, the replies are here already.
+  if (batches_.front().due <= now) Read();
+  if (link_ != Link::kUp || batches_.empty()) return;
+  if (batches_.front().due > now) {
+    if (!watching_) WatchDeadlines(batches_.front().due - now);
+    return;
+  }
+  Add(&stats_->timeouts);
+  Drop(absl::StrCat("no reply in ", absl::FormatDuration(options_.command_timeout)));
+}
+
+}  // namespace shadowline::cache
