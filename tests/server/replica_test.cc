@@ -942,6 +942,24 @@ TEST_F(ReplicaTest, WhatATransactionThatIsStillOpenWillChangeIsNotCachedBehindIt
   EXPECT_TRUE(cached.FromCache());
 }
 
+// The check's need: the same story where the fence names no transaction, so that there is nothing to check.
+TEST_F(ReplicaTest, WithoutTheTransactionInTheFenceAStaleValueGetsIn) {
+  const auto node = StartNode();
+  node->Promote("stock");
+  AwaitCached(node.get(), "stock");
+  pqxx::connection connection(Source());
+  pqxx::work work(connection);
+  work.exec("UPDATE item SET version = 2 WHERE tenant = 'acme' AND id = 1");
+  ASSERT_TRUE(node->Invalidate(1, "acme").ok());
+  EXPECT_EQ(node->Read(Ask("stock", 1)).Version(), 1);
+  work.commit();
+  const Answer stale = node->Read(Ask("stock", 1));
+  EXPECT_EQ(stale.Version(), 1);
+  EXPECT_TRUE(stale.FromCache());
+  ASSERT_TRUE(node->Invalidate(1, "acme").ok()) << "the writer's own, after its commit";
+  EXPECT_EQ(node->Read(Ask("stock", 1)).Version(), 2);
+}
+
 TEST_F(ReplicaTest, AWriteThatNobodyInvalidatedIsFencedByCapture) {
   const auto one = StartNode("one");
   const auto other = StartNode("other");

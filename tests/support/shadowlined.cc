@@ -16,7 +16,9 @@ namespace shadowline::support {
 
 std::string ProgramFolder() {
   if (const char* folder = std::getenv("SHADOWLINE_BIN_DIR")) return folder;
-  return std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  const std::filesystem::path own = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  // Tests have a folder of their own.
+  return std::filesystem::exists(own / "shadowlined") ? own : own / "../../bin";
 }
 
 Shadowlined::Shadowlined(Options options)
@@ -33,6 +35,10 @@ Shadowlined::Shadowlined(Options options)
 void Shadowlined::Start() {
   std::vector<std::string> command = options_.wrapper;
   command.insert(command.end(), {ProgramFolder() + "/shadowlined", "--config", folder_.path() + "/shadowlined.yaml"});
+  if (!std::filesystem::exists(ProgramFolder() + "/shadowlined")) {
+    std::fprintf(stderr, "there is no shadowlined in %s: build it\n", ProgramFolder().c_str());
+    std::abort();
+  }
   process_ = ChildProcess(command, folder_.path() + "/log");
   if (options_.await_ready) AwaitReady();
 }
