@@ -87,6 +87,7 @@ struct LaneParts {
   std::unique_ptr<Lane> lane;
   std::unique_ptr<cache::RedisStore> store;
   std::unique_ptr<cache::Filler> filler;
+  std::unique_ptr<cache::Filler> refresher;
   std::unique_ptr<CachedReader> reader;
 };
 
@@ -472,12 +473,16 @@ absl::Status Replica::Parts::Serve() {
     parts->store = std::make_unique<cache::RedisStore>(std::move(redis), parts->lane.get(), &clock, &parts->random);
     parts->filler = std::make_unique<cache::Filler>(cache::Filler::Options(), parts->store.get(), control.get(),
                                                     &flight, parts->lane.get(), &clock, &parts->random);
+    parts->refresher =
+        std::make_unique<cache::Filler>(cache::Filler::Options(), parts->store.get(), control->background(), &flight,
+                                        parts->lane.get(), &clock, &parts->random);
     parts->reader =
         std::make_unique<CachedReader>(CachedReader::Options(), CachedReader::Deps{.board = &board,
                                                                                    .catalog = &catalogs,
                                                                                    .store = parts->store.get(),
                                                                                    .control = control.get(),
                                                                                    .filler = parts->filler.get(),
+                                                                                   .refresher = parts->refresher.get(),
                                                                                    .verifier = verifier.get(),
                                                                                    .watermark = &watermark,
                                                                                    .executor = parts->lane.get(),

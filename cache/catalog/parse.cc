@@ -222,6 +222,7 @@ class Compiler {
       Refuse(path + ".evidence", absl::StrCat("`", declared.evidence(), "` is unknown; expected redact or show"));
     }
     endpoint.compress_above = declared.has_compress_above() ? declared.compress_above() : kDefaultCompressAbove;
+    endpoint.refresh_early = !declared.has_refresh_early() || declared.refresh_early();
     AddDigests(declared, &endpoint);
     return endpoint;
   }

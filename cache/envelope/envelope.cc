@@ -2,6 +2,7 @@
 
 #include <zstd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -85,6 +86,8 @@ std::string EncodeEnvelope(absl::string_view key, const CachedAnswer& answer, ui
   envelope.set_catalog_revision(answer.catalog_revision);
   envelope.set_found(answer.found);
   envelope.set_after_fence(answer.after_fence);
+  if (answer.expires_at < absl::InfiniteFuture()) envelope.set_expires_at_us(absl::ToUnixMicros(answer.expires_at));
+  envelope.set_load_us(std::max<int64_t>(absl::ToInt64Microseconds(answer.load_time), 0));
   if (answer.found) {
     envelope.set_plain_size(static_cast<uint32_t>(answer.body.size()));
     std::string compressed;
@@ -138,6 +141,8 @@ absl::StatusOr<CachedAnswer> DecodeEnvelope(absl::string_view key, absl::string_
   answer.catalog_revision = envelope.catalog_revision();
   answer.after_fence = envelope.after_fence();
   answer.etag = envelope.checksum();
+  if (envelope.expires_at_us() != 0) answer.expires_at = absl::FromUnixMicros(envelope.expires_at_us());
+  answer.load_time = absl::Microseconds(envelope.load_us());
   return answer;
 }
 

@@ -20,6 +20,8 @@ struct CachedAnswer {
   uint64_t catalog_revision = 0;
   bool after_fence = false;
   uint64_t etag = 0;
+  absl::Time expires_at = absl::InfiniteFuture();  // The end of its TTL, by the filling replica's clock.
+  absl::Duration load_time;                        // How long the database took.
 };
 
 // The etag of a body: equal for equal bodies.

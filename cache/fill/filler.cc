@@ -12,6 +12,8 @@ namespace {
 
 absl::Status OutOfTime() { return absl::DeadlineExceededError("the read's time was over before its value was loaded"); }
 
+absl::Status AlreadyRefreshed() { return absl::AlreadyExistsError("the key is or was loaded again by another one"); }
+
 bool IsDeadline(const absl::Status& status) {
   return status.code() == absl::StatusCode::kDeadlineExceeded || status.code() == absl::StatusCode::kCancelled;
 }
@@ -41,8 +43,9 @@ struct Filler::Call {
   bool ensured = false;  // The fences live for long enough.
 
   absl::Duration busy_until;  // How long to wait for another replica's loader.
-  std::string lease_id;       // Empty: no lease.
-  std::string seen;           // The fill that the key held under the lease.
+  std::string lease_key;
+  std::string lease_id;  // Empty: no lease.
+  std::string seen;      // The fill that the key held under the lease.
   bool after_fence = false;
 };
 
@@ -101,24 +104,64 @@ void Filler::AcquireLease(const CallPtr& call) {
   store_->AcquireLease(call->miss.key, lease_id, options_.lease_ttl, call->miss.fence_keys,
                        [this, call, lease_id](absl::StatusOr<Lease> lease) {
                          if (!lease.ok()) return Load(call);
-                         if (lease->granted) call->lease_id = lease_id;
-                         const Found& found = lease->found;
-                         if (std::optional<Filled> filled = Answer(call->miss, found))
+                         if (lease->granted) {
+                           call->lease_key = call->miss.key;
+                           call->lease_id = lease_id;
+                         }
+                         if (std::optional<Filled> filled = Answer(call->miss, lease->found))
                            return Finish(call, *std::move(filled));
                          if (!lease->granted) {
                            if (clock_->Steady() + options_.busy_poll > call->busy_until) return Load(call);
                            return executor_->PostAfter(options_.busy_poll, [this, call] { AcquireLease(call); });
                          }
-                         // Fences that are newer than those the call came with make what is loaded only newer. One that
-                         // is gone again leaves nothing to put a value behind.
-                         call->miss.fences = found.fences;
-                         call->seen = found.slot.fill;
-                         call->after_fence = found.slot.kind == Slot::Kind::kValue &&
-                                             found.slot.fences != found.fences.tokens &&
-                                             found.fences.invalidated_at > absl::InfinitePast();
-                         KeepLease(call);
-                         Load(call);
+                         LoadInPlaceOf(call, lease->found);
                        });
+}
+
+void Filler::Refresh(Miss miss, std::string replaced, absl::Duration timeout,
+                     absl::AnyInvocable<void(absl::StatusOr<Filled>)> done) {
+  auto call = std::make_shared<Call>();
+  call->miss = std::move(miss);
+  call->done = std::move(done);
+  call->due = clock_->Steady() + timeout;
+  call->lease_key = absl::StrCat(call->miss.key, ":refresh");
+  if (!flight_->TryLead(call->lease_key, &call->lead)) {
+    return executor_->Post([this, call] { Finish(call, AlreadyRefreshed()); });
+  }
+  store_->EnsureFences(call->miss.fence_keys, FenceTtl(*call->miss.query.endpoint),
+                       [this, call, replaced = std::move(replaced)](absl::StatusOr<Fences> fences) mutable {
+                         if (!fences.ok()) return Finish(call, fences.status());
+                         call->ensured = true;
+                         AcquireRefreshLease(call, std::move(replaced));
+                       });
+}
+
+void Filler::AcquireRefreshLease(const CallPtr& call, std::string replaced) {
+  const std::string lease_id = random_->Id();
+  store_->AcquireLease(call->lease_key, lease_id, options_.lease_ttl, {},
+                       [this, call, lease_id, replaced = std::move(replaced)](absl::StatusOr<Lease> lease) mutable {
+                         if (!lease.ok()) return Finish(call, lease.status());
+                         if (!lease->granted) return Finish(call, AlreadyRefreshed());
+                         call->lease_id = lease_id;
+                         store_->Read(call->miss.key, call->miss.fence_keys,
+                                      [this, call, replaced = std::move(replaced)](absl::StatusOr<Found> found) {
+                                        if (!found.ok()) return Finish(call, found.status());
+                                        if (found->slot.fill != replaced && Answer(call->miss, *found).has_value())
+                                          return Finish(call, AlreadyRefreshed());
+                                        LoadInPlaceOf(call, *found);
+                                      });
+                       });
+}
+
+// Fences that are newer than those the call came with make what is loaded only newer. One that is gone again leaves
+// nothing to put a value behind.
+void Filler::LoadInPlaceOf(const CallPtr& call, const Found& found) {
+  call->miss.fences = found.fences;
+  call->seen = found.slot.fill;
+  call->after_fence = found.slot.kind == Slot::Kind::kValue && found.slot.fences != found.fences.tokens &&
+                      found.fences.invalidated_at > absl::InfinitePast();
+  KeepLease(call);
+  Load(call);
 }
 
 std::optional<Filled> Filler::Answer(const Miss& miss, const Found& found) {
@@ -140,7 +183,7 @@ void Filler::KeepLease(const CallPtr& call) {
   executor_->PostAfter(options_.lease_ttl / 3, [this, waiting = std::weak_ptr<Call>(call)] {
     const CallPtr loading = waiting.lock();
     if (loading == nullptr || loading->finished) return;
-    store_->RenewLease(loading->miss.key, loading->lease_id, options_.lease_ttl);
+    store_->RenewLease(loading->lease_key, loading->lease_id, options_.lease_ttl);
     KeepLease(loading);
   });
 }
@@ -176,6 +219,8 @@ void Filler::Put(const CallPtr& call, ControlAnswer answer) {
   cached.catalog_revision = call->miss.query.catalog->revision();
   cached.after_fence = call->after_fence;
   cached.etag = Etag(cached.found, cached.body);
+  cached.expires_at = clock_->Now() + ttl;
+  cached.load_time = filled.answer.answered_at - filled.answer.started_at;
   std::string envelope = EncodeEnvelope(call->miss.key, cached, endpoint.compress_above);
   // A fence that ends before the values behind it takes all of them along, of every key under its tag. Best effort.
   if (!call->ensured) store_->EnsureFences(call->miss.fence_keys, FenceTtl(endpoint), [](absl::StatusOr<Fences>) {});
@@ -190,7 +235,7 @@ void Filler::Put(const CallPtr& call, ControlAnswer answer) {
 
 void Filler::Finish(const CallPtr& call, absl::StatusOr<Filled> result) {
   if (std::exchange(call->finished, true)) return;  // It waited, and its time was over.
-  if (!call->lease_id.empty()) store_->ReleaseLease(call->miss.key, call->lease_id);
+  if (!call->lease_id.empty()) store_->ReleaseLease(call->lease_key, call->lease_id);
   call->lead.Land(result);
   call->done(std::move(result));
 }

@@ -21,6 +21,10 @@
 // between is made anew before a caller joins, hence differs too.) Where the fences name transactions, nobody joins once
 // the load was sent: it may have been too early for them.
 //
+// A refresh takes the same steps, for the same reasons, but loads where the key still holds an answer. Nobody waits for
+// it: it has a flight and a lease of its own, so that a caller who misses meanwhile neither joins it nor waits for its
+// lease, and it ends where another one is at it already.
+//
 // Whatever fails, the caller gets what was loaded; only the caching is given up. An error of the control is shared like
 // a result, but for a deadline, which was the leader's own.
 //
@@ -86,6 +90,12 @@ class Filler {
   // `done` runs on this filler's executor, exactly once.
   void Fill(Miss miss, absl::Duration timeout, absl::AnyInvocable<void(absl::StatusOr<Filled>)> done);
 
+  // Loads the key again, in the place of the answer `replaced` (a fill's id; empty: of none). `miss.fences` are not
+  // looked at. Beside Fill's errors: kAlreadyExists: another refresh of the key is under way, or the key holds another
+  // answer by now; those of the store.
+  void Refresh(Miss miss, std::string replaced, absl::Duration timeout,
+               absl::AnyInvocable<void(absl::StatusOr<Filled>)> done);
+
  private:
   // One caller's miss, shared by the callbacks that drive it.
   struct Call;
@@ -93,6 +103,9 @@ class Filler {
 
   void Join(const CallPtr& call);
   void AcquireLease(const CallPtr& call);
+  void AcquireRefreshLease(const CallPtr& call, std::string replaced);
+  // The lease is held, and `found` was seen under it.
+  void LoadInPlaceOf(const CallPtr& call, const Found& found);
   // `found`, if it is an answer.
   static std::optional<Filled> Answer(const Miss& miss, const Found& found);
   void KeepLease(const CallPtr& call);

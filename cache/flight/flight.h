@@ -59,6 +59,14 @@ class Flight {
     return Joined::kWait;
   }
 
+  // Leads, if nobody does. For a load that is not worth waiting for.
+  bool TryLead(const std::string& group, Lead* lead) {
+    base::MutexLock lock(&mutex_);
+    if (!waiters_.try_emplace(group).second) return false;
+    *lead = Lead(this, group);
+    return true;
+  }
+
  private:
   struct Waiter {
     base::Executor* executor;

@@ -4,7 +4,7 @@
 //   PostgresControl pool(...);
 //   AdmittedControl control({.limit = {.most = 8}}, &pool, clock, metrics);
 //   control.Load(...);                 // for a caller who waits
-//   control.background()->Load(...);   // verification, warming: behind every caller
+//   control.background()->Load(...);   // a refresh: behind every caller
 //
 // TERMINOLOGY
 //   question  statement, tenant and arguments: what has one answer at one moment.

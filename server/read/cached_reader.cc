@@ -94,6 +94,14 @@ struct CachedReader::Counters {
     misses = candidate("miss");
     garbage = candidate("garbage");
     unavailable = candidate("error");
+    const auto refresh = [metrics](const char* outcome) {
+      return metrics->AddCounter("shadowline_refreshes_total", "Values that were loaded again before their TTL ended.",
+                                 {{"outcome", outcome}});
+    };
+    refreshed = refresh("done");
+    refreshed_elsewhere = refresh("elsewhere");
+    refresh_failed = refresh("failed");
+    refresh_refused = refresh("refused");
   }
 
   std::array<std::array<base::Counter*, v1::ReadReason_ARRAYSIZE>, v1::Source_ARRAYSIZE> reads{};
@@ -102,6 +110,10 @@ struct CachedReader::Counters {
   base::Counter* misses;
   base::Counter* garbage;
   base::Counter* unavailable;
+  base::Counter* refreshed;
+  base::Counter* refreshed_elsewhere;
+  base::Counter* refresh_failed;
+  base::Counter* refresh_refused;
 };
 
 CachedReader::CachedReader(Options options, Deps deps)
@@ -281,7 +293,11 @@ void CachedReader::ServeCached(OpPtr op, std::string fill, cache::CachedAnswer a
     ReadDatabase(std::move(op), nullptr);
     return;
   }
-  const absl::Duration age = std::max(deps_.clock->Now() - answer.loaded_at, absl::ZeroDuration());
+  const absl::Time now = deps_.clock->Now();
+  const absl::Duration age = std::max(now - answer.loaded_at, absl::ZeroDuration());
+  if (RefreshIsDue(*op, fill, answer, now)) {
+    Refresh({op->AsQuery(), op->key, op->fence_keys, {}}, fill, answer, now);
+  }
   if (!op->route.verify) {
     return Reply(std::move(op), v1::SOURCE_CACHE, answer.found, std::move(answer.body), age, answer.etag);
   }
@@ -319,6 +335,31 @@ void CachedReader::Fill(OpPtr op, cache::Fences fences) {
                        Reply(std::move(op), v1::SOURCE_DATABASE, filled->answer.found, std::move(filled->answer.body),
                              absl::ZeroDuration(), etag);
                      });
+}
+
+bool CachedReader::RefreshIsDue(const Op& op, const std::string& fill, const cache::CachedAnswer& answer,
+                                absl::Time now) {
+  if (deps_.refresher == nullptr || !op.endpoint->refresh_early) return false;
+  if (!EarlyRefresh::InTime(answer, now) || now >= answer.expires_at) return false;
+  if (!early_refresh_.Due(op.key, fill, deps_.clock->Steady())) return false;
+  if (refreshes_ < options_.refreshes_max) return true;
+  counters_->refresh_refused->Add();
+  return false;
+}
+
+void CachedReader::Refresh(cache::Miss miss, std::string fill, const cache::CachedAnswer& answer, absl::Time now) {
+  ++refreshes_;
+  std::string key = miss.key;
+  // From the end of the TTL on callers load the value themselves, and would wait behind a refresh of it.
+  deps_.refresher->Refresh(
+      std::move(miss), std::move(fill), answer.expires_at - now,
+      [this, key = std::move(key), ttl = answer.expires_at - answer.loaded_at](absl::StatusOr<cache::Filled> filled) {
+        --refreshes_;
+        if (absl::IsAlreadyExists(filled.status())) return counters_->refreshed_elsewhere->Add();
+        if (!filled.ok() || !filled->cached) return counters_->refresh_failed->Add();
+        counters_->refreshed->Add();
+        early_refresh_.Refreshed(key, ttl, deps_.clock->Steady());
+      });
 }
 
 std::optional<cache::CachedAnswer> CachedReader::Decode(const std::string& key, const Found& found) {

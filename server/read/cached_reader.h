@@ -6,6 +6,9 @@
 //   CACHE      the candidate's; on a miss the filler's;      the control is read afterwards, by the verifier
 //              the control's where the cache is away
 //
+// A value that is read often is loaded again in the background shortly before its TTL ends (early_refresh.h); no caller
+// waits for that.
+//
 // A caller whose answer comes from the database never waits for the cache. An answer from the cache is given only if,
 // at that very moment, the flag lease holds and the flags still send this key to the cache; otherwise the database is
 // asked.
@@ -15,7 +18,7 @@
 //            Read), and which store and filler belong to. Control, Board, CatalogHolder and Verifier are shared.
 // Errors:    those of ReadService.Read.
 // Cost:      a hit that is not sampled takes no lock.
-// Limits:    shadow_reads_max.
+// Limits:    shadow_reads_max, refreshes_max.
 #ifndef SHADOWLINE_SERVER_READ_CACHED_READER_H_
 #define SHADOWLINE_SERVER_READ_CACHED_READER_H_
 
@@ -40,6 +43,7 @@
 #include "cache/store.h"
 #include "flags/board.h"
 #include "server/read/catalog_holder.h"
+#include "server/read/early_refresh.h"
 #include "server/read/reader.h"
 #include "server/read/route.h"
 #include "server/read/verifier.h"
@@ -51,6 +55,8 @@ class CachedReader final : public Reader {
   struct Options {
     // Sampled reads in SHADOW that wait for either side. Further ones are not verified, and counted as shed.
     size_t shadow_reads_max = 1024;
+    // Values that are loaded again at once. Further ones are refused, and counted.
+    size_t refreshes_max = 16;
   };
 
   struct Deps {
@@ -59,6 +65,7 @@ class CachedReader final : public Reader {
     cache::Store* store = nullptr;
     cache::Control* control = nullptr;
     cache::Filler* filler = nullptr;
+    cache::Filler* refresher = nullptr;  // Over the same store, and a control that callers come before. Null: none.
     Verifier* verifier = nullptr;
     const cache::Watermark* watermark = nullptr;
     base::Executor* executor = nullptr;
@@ -92,6 +99,10 @@ class CachedReader final : public Reader {
   void ReadWithoutCache(OpPtr op);
   void ServeCached(OpPtr op, std::string fill, cache::CachedAnswer answer);
   void Fill(OpPtr op, cache::Fences fences);
+  // Is it for this read to have the `answer` that it was given loaded again?
+  bool RefreshIsDue(const Op& op, const std::string& fill, const cache::CachedAnswer& answer, absl::Time now);
+  // In the place of `fill`, which is `answer`.
+  void Refresh(cache::Miss miss, std::string fill, const cache::CachedAnswer& answer, absl::Time now);
 
   // The answer in what was found; nothing where it is none. Counts what it was.
   std::optional<cache::CachedAnswer> Decode(const std::string& key, const cache::Found& found);
@@ -104,6 +115,8 @@ class CachedReader final : public Reader {
   LocalCopy<CatalogHolder> catalog_;
   LocalCopy<flags::Board> flags_;
   size_t shadow_reads_ = 0;
+  EarlyRefresh early_refresh_;
+  size_t refreshes_ = 0;
 };
 
 }  // namespace shadowline::server

@@ -24,6 +24,8 @@ CachedAnswer Answer(std::string body) {
   answer.snapshot = "10:20:12";
   answer.catalog_revision = 3;
   answer.after_fence = true;
+  answer.expires_at = answer.loaded_at + absl::Seconds(60);
+  answer.load_time = absl::Milliseconds(3);
   return answer;
 }
 
@@ -56,6 +58,8 @@ TEST(EnvelopeTest, GivesBackWhatWasPutIn) {
     EXPECT_EQ(decoded->snapshot, answer.snapshot);
     EXPECT_EQ(decoded->catalog_revision, 3u);
     EXPECT_TRUE(decoded->after_fence);
+    EXPECT_EQ(decoded->expires_at, answer.expires_at);
+    EXPECT_EQ(decoded->load_time, answer.load_time);
     EXPECT_EQ(decoded->etag, Etag(true, body));
   }
 }

@@ -372,5 +372,109 @@ TEST_F(FillerTest, ALongLoadKeepsItsLease) {
   EXPECT_EQ(world_.control.queries(), 1u);
 }
 
+// ---- Refreshes ----
+
+class RefreshTest : public FillerTest {
+ protected:
+  void Start(Replica* replica, std::string replaced, Result* result) {
+    replica->filler.Refresh(world_.MissOf("42", {}), std::move(replaced), absl::Seconds(5),
+                            [result](absl::StatusOr<Filled> filled) {
+                              EXPECT_FALSE(result->has_value()) << "answered twice";
+                              *result = std::move(filled);
+                            });
+  }
+  absl::StatusOr<Filled> Refresh(Replica* replica, std::string replaced) {
+    Result result;
+    Start(replica, std::move(replaced), &result);
+    RunUntil([&] { return result.has_value(); });
+    return *std::move(result);
+  }
+};
+
+TEST_F(RefreshTest, TakesThePlaceOfTheAnswerThatItWasAskedToReplace) {
+  const Filled old = Fill(&replica_);
+  world_.Write("42", "new");
+  const absl::StatusOr<Filled> refreshed = Refresh(&other_, old.fill_id);
+  ASSERT_TRUE(refreshed.ok()) << refreshed.status();
+  EXPECT_TRUE(refreshed->cached);
+  EXPECT_FALSE(refreshed->after_fence);
+  const Filled found = Fill(&replica_);
+  EXPECT_EQ(found.answer.body, "new");
+  EXPECT_EQ(found.fill_id, refreshed->fill_id);
+}
+
+TEST_F(RefreshTest, LeavesAnyOtherAnswerAlone) {
+  const Filled held = Fill(&replica_);
+  EXPECT_TRUE(absl::IsAlreadyExists(Refresh(&other_, std::string(kTokenBytes, 'x')).status()));
+  EXPECT_TRUE(absl::IsAlreadyExists(Refresh(&other_, "").status()));
+  EXPECT_EQ(Fill(&replica_).fill_id, held.fill_id);
+  EXPECT_EQ(world_.control.queries(), 1u);
+}
+
+TEST_F(RefreshTest, FillsAKeyThatHoldsNoAnswer) {
+  EXPECT_TRUE(Refresh(&replica_, "").value().cached);
+  Invalidate(&other_);
+  EXPECT_TRUE(Refresh(&replica_, "").value().after_fence);
+  EXPECT_TRUE(Fill(&other_).from_store);
+}
+
+TEST_F(RefreshTest, IsDoneByOneInTheProcessAndInTheFleet) {
+  const Filled old = Fill(&replica_);
+  Result first, second, elsewhere;
+  Start(&replica_, old.fill_id, &first);
+  Start(&replica_, old.fill_id, &second);
+  Start(&other_, old.fill_id, &elsewhere);
+  world_.sim.RunUntilIdle();
+  int done = 0;
+  for (const Result* result : {&first, &second, &elsewhere}) {
+    done += (*result)->ok();
+    if (!(*result)->ok()) {
+      EXPECT_TRUE(absl::IsAlreadyExists((*result)->status()));
+    }
+  }
+  EXPECT_EQ(done, 1);
+  EXPECT_EQ(world_.control.queries(), 2u);
+}
+
+TEST_F(RefreshTest, NoMissWaitsForIt) {
+  const Filled old = Fill(&replica_);
+  HeldControl held(&world_);
+  Filler refresher({}, &replica_.store, &held, &replica_.flight, world_.sim.executor(), world_.sim.clock(),
+                   world_.sim.random());
+  Result refresh;
+  refresher.Refresh(world_.MissOf("42", {}), old.fill_id, absl::Seconds(5),
+                    [&](absl::StatusOr<Filled> filled) { refresh = std::move(filled); });
+  RunUntil([&] { return held.held() == 1; });
+  world_.redis.Evict(world_.KeyOf("42"));
+  const absl::Time asked_at = world_.sim.clock()->Now();
+  const Filled filled = Fill(&replica_);
+  EXPECT_LT(world_.sim.clock()->Now() - asked_at, absl::Milliseconds(30));
+  EXPECT_TRUE(filled.cached);
+  held.Release();
+  RunUntil([&] { return refresh.has_value(); });
+  EXPECT_FALSE(refresh->value().cached) << "it would have replaced what it had not seen";
+  EXPECT_EQ(Fill(&other_).fill_id, filled.fill_id);
+}
+
+TEST_F(RefreshTest, AnInvalidationMeanwhileKeepsItOutOfTheCache) {
+  const Filled old = Fill(&replica_);
+  Result refresh;
+  Start(&replica_, old.fill_id, &refresh);
+  RunUntil([&] { return world_.control.queries() == 2; });
+  Invalidate(&other_);
+  RunUntil([&] { return refresh.has_value(); });
+  EXPECT_FALSE(Cached());
+}
+
+TEST_F(RefreshTest, GivesUpWhereTheCacheIsAwayOrTheDatabaseFails) {
+  const Filled old = Fill(&replica_);
+  world_.control.FailNext(absl::ResourceExhaustedError("the line is full"));
+  EXPECT_TRUE(absl::IsResourceExhausted(Refresh(&replica_, old.fill_id).status()));
+  EXPECT_EQ(Fill(&other_).fill_id, old.fill_id);
+  world_.redis.faults.down = true;
+  EXPECT_TRUE(absl::IsUnavailable(Refresh(&replica_, old.fill_id).status()));
+  EXPECT_EQ(world_.control.queries(), 2u) << "what cannot be cached is not loaded";
+}
+
 }  // namespace
 }  // namespace shadowline::cache

@@ -55,6 +55,14 @@ TEST_F(FlightTest, GroupsDoNotShare) {
   EXPECT_EQ(other.joined, Joined::kLead);
 }
 
+TEST_F(FlightTest, WhoWillNotWaitLeadsOnlyWhereNobodyDoes) {
+  StringFlight::Lead first, second;
+  EXPECT_TRUE(flight_.TryLead("group", &first));
+  EXPECT_FALSE(flight_.TryLead("group", &second));
+  first.Land("result");
+  EXPECT_TRUE(flight_.TryLead("group", &second));
+}
+
 TEST_F(FlightTest, NobodyJoinsAFlightThatHasLanded) {
   Caller leader, next;
   Join(&leader);

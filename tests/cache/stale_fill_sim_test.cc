@@ -1,5 +1,6 @@
-// Promise P6 under a simulated storm: readers, writers that commit and then invalidate, loads from fast to slower than
-// their lease, on replicas that share one Redis which hangs, restarts, fails over, loses replies, evicts and corrupts.
+// Promise P6 under a simulated storm: readers, who have what they found loaded again, writers that commit and then
+// invalidate, and have what they invalidated loaded again, loads from fast to slower than their lease, on replicas that
+// share one Redis which hangs, restarts, fails over, loses replies, evicts and corrupts.
 //
 // The rule that is checked: a read that begins after an invalidation was acknowledged returns a value whose load began
 // after that invalidation did, hence no older a version than the one whose writer asked for it. Then each protection is
@@ -43,6 +44,8 @@ struct Tally {
   uint64_t errors = 0;
   uint64_t invalidations = 0;
   uint64_t failed_invalidations = 0;
+  uint64_t refreshes = 0;  // That were cached: in the place of an answer,
+  uint64_t warmings = 0;   // or of none.
   std::vector<std::string> violations;
 
   void Add(const Tally& other) {
@@ -53,6 +56,8 @@ struct Tally {
     errors += other.errors;
     invalidations += other.invalidations;
     failed_invalidations += other.failed_invalidations;
+    refreshes += other.refreshes;
+    warmings += other.warmings;
     violations.insert(violations.end(), other.violations.begin(), other.violations.end());
   }
 };
@@ -146,6 +151,7 @@ class Storm {
             absl::StatusOr<CachedAnswer> cached = DecodeEnvelope(world_.KeyOf(row->name), found->slot.bytes);
             if (cached.ok()) {
               ++tally_.hits;
+              if (Below(4) == 0) Refresh(lane, row, found->slot.fill, &tally_.refreshes);
               return Answered(row, floor, cached->body, cached->loaded_at);
             }
           }
@@ -172,6 +178,14 @@ class Storm {
                              " before an invalidation that was acknowledged before the read"));
     }
     Next(floor);
+  }
+  void Refresh(Lane* lane, Row* row, std::string replaced, uint64_t* cached) {
+    ++under_way_;
+    lane->filler.Refresh(world_.MissOf(row->name, {}), std::move(replaced), kReadTimeout,
+                         [this, cached](absl::StatusOr<Filled> filled) {
+                           --under_way_;
+                           if (filled.ok() && filled->cached) ++*cached;
+                         });
   }
   void Next(const Floor& floor) {
     --under_way_;
@@ -220,6 +234,7 @@ class Storm {
     ++tally_.invalidations;
     row->acknowledged_version = std::max(row->acknowledged_version, version);
     row->acknowledged_began = std::max(row->acknowledged_began, began);
+    if (Below(2) == 0) Refresh(AnyLane(), row, "", &tally_.warmings);
     Later(absl::Milliseconds(40), [this, row] { WriteForEver(row); });
   }
 
@@ -284,12 +299,16 @@ void ExpectQuiet(const Tally& tally) {
   EXPECT_GT(tally.shared, 0u);
   EXPECT_GT(tally.uncached, 0u);
   EXPECT_GT(tally.invalidations, 0u);
+  EXPECT_GT(tally.refreshes, tally.reads / 1000);
+  EXPECT_GT(tally.warmings, tally.reads / 1000);
   std::printf(
-      "reads %llu, from the cache %llu, shared %llu, not cached %llu, errors %llu, invalidations %llu (+%llu failed)\n",
+      "reads %llu, from the cache %llu, shared %llu, not cached %llu, errors %llu, invalidations %llu (+%llu failed), "
+      "refreshes %llu, warmings %llu\n",
       static_cast<unsigned long long>(tally.reads), static_cast<unsigned long long>(tally.hits),
       static_cast<unsigned long long>(tally.shared), static_cast<unsigned long long>(tally.uncached),
       static_cast<unsigned long long>(tally.errors), static_cast<unsigned long long>(tally.invalidations),
-      static_cast<unsigned long long>(tally.failed_invalidations));
+      static_cast<unsigned long long>(tally.failed_invalidations), static_cast<unsigned long long>(tally.refreshes),
+      static_cast<unsigned long long>(tally.warmings));
 }
 
 TEST(StaleFillTest, NoReadReturnsWhatWasLoadedBeforeAnAcknowledgedInvalidation) {

@@ -36,6 +36,8 @@ namespace shadowline::server {
 struct ReadWorldOptions {
   uint64_t seed = 1;
   absl::Duration freshness = absl::Seconds(1);
+  absl::Duration ttl = absl::Minutes(10);
+  bool refresh_early = true;
   absl::Duration lease = absl::Hours(10'000);
   CachedReader::Options reader;
   Verifier::Options verifier;
@@ -52,11 +54,13 @@ class ReadWorld {
     std::optional<absl::Status> status;
   };
 
-  explicit ReadWorld(ReadWorldOptions options = {})
-      : world(options.seed),
+  explicit ReadWorld(ReadWorldOptions o = {})
+      : options(std::move(o)),
+        world(options.seed),
         database(world.clock()),
         control_random(options.seed + 1'000),
         control({}, &database, world.executor(), world.clock(), &control_random),
+        refresh_control({}, &database, world.executor(), world.clock(), world.random()),
         verification_control({}, &database, world.executor(), world.clock(), world.random()),
         redis(world.clock(), world.random()),
         lane_store(&redis, world.executor()),
@@ -66,6 +70,7 @@ class ReadWorld {
         board(world.clock(), options.lease),
         ledger(world.clock()),
         lane_filler({}, &lane_store, &control, &flight, world.executor(), world.clock(), world.random()),
+        refresher({}, &lane_store, &refresh_control, &flight, world.executor(), world.clock(), world.random()),
         background_filler({}, &background_store, &verification_control, &flight, world.executor(), world.clock(),
                           world.random()),
         verifier(WithSecret(options.verifier),
@@ -83,6 +88,7 @@ class ReadWorld {
                                 .store = &lane_store,
                                 .control = &control,
                                 .filler = &lane_filler,
+                                .refresher = &refresher,
                                 .verifier = &verifier,
                                 .watermark = &watermark,
                                 .executor = world.executor(),
@@ -99,9 +105,10 @@ class ReadWorld {
     endpoint.family = "pricing";
     endpoint.parameters = {{.name = "id"}};
     endpoint.freshness = freshness;
-    endpoint.ttl = absl::Minutes(10);
+    endpoint.ttl = options.ttl;
     endpoint.negative_ttl = absl::Minutes(1);
     endpoint.timeout = absl::Seconds(5);
+    endpoint.refresh_early = options.refresh_early;
     endpoint.tags = {{{.literal = "quote:"}, {.literal = "", .parameter = 0}}, {{.literal = "tenant"}}};
     catalog.Publish(std::make_shared<cache::CompiledCatalog>(++catalog_revision_, shadowline::v1::Catalog(),
                                                              std::vector<cache::Endpoint>{endpoint}));
@@ -190,10 +197,12 @@ class ReadWorld {
     return at == std::string::npos ? -1 : std::stod(text.substr(at + sample.size() + 2));
   }
 
+  const ReadWorldOptions options;
   sim::SimWorld world;
   sim::SimDatabase database;
   base::Random control_random;  // Apart, so that what else happens does not change how long the database takes.
   sim::SimControl control;
+  sim::SimControl refresh_control;
   sim::SimControl verification_control;
   sim::SimRedis redis;
   sim::SimStore lane_store;
@@ -207,6 +216,7 @@ class ReadWorld {
   base::Metrics metrics;
   cache::FillFlight flight;
   cache::Filler lane_filler;
+  cache::Filler refresher;
   cache::Filler background_filler;
   std::vector<diff::Divergence> divergences;
   Verifier verifier;
