@@ -122,6 +122,8 @@ struct Replica::Parts {
   void FindInvisible(std::vector<uint64_t> transactions,
                      absl::AnyInvocable<void(absl::StatusOr<std::set<uint64_t>>)> done);
   void DropFamilies(std::set<cache::FamilyDrop> drops, absl::AnyInvocable<void(absl::Status)> done);
+  // Calls back once no replica answers from an old epoch any more, with how many targets began a new one.
+  void BeginEpochs(std::vector<rollout::NewEpochs> orders, absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done);
   absl::Status Serve();
   void UpdateGauges();
 
@@ -414,15 +416,26 @@ void Replica::Parts::FindInvisible(std::vector<uint64_t> transactions,
 }
 
 void Replica::Parts::DropFamilies(std::set<cache::FamilyDrop> drops, absl::AnyInvocable<void(absl::Status)> done) {
+  std::vector<rollout::NewEpochs> orders;
+  for (const cache::FamilyDrop& drop : drops) {
+    orders.push_back({drop.family, drop.tenant, "change capture", "change capture cannot say what has changed"});
+  }
+  BeginEpochs(std::move(orders),
+              [done = std::move(done)](absl::StatusOr<uint64_t> begun) mutable { done(begun.status()); });
+}
+
+void Replica::Parts::BeginEpochs(std::vector<rollout::NewEpochs> orders,
+                                 absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) {
   auto answer = std::make_shared<decltype(done)>(std::move(done));
-  const bool taken = state_pool.TrySubmit([this, drops = std::move(drops), answer](size_t) {
-    for (const cache::FamilyDrop& drop : drops) {
-      const absl::Status begun =
-          rollout::BeginEpochs(&state, drop.family, drop.tenant, "change capture cannot say what has changed");
-      if (!begun.ok()) return (*answer)(begun);
+  const bool taken = state_pool.TrySubmit([this, orders = std::move(orders), answer](size_t) {
+    uint64_t targets = 0;
+    for (const rollout::NewEpochs& order : orders) {
+      const absl::StatusOr<uint64_t> begun = rollout::BeginEpochs(&state, order);
+      if (!begun.ok()) return (*answer)(begun.status());
+      targets += *begun;
     }
     // By then every replica has heard of the new epochs, or knows that it may not serve from the cache.
-    background.PostAfter(options.flags.lease, [answer] { (*answer)(absl::OkStatus()); });
+    background.PostAfter(options.flags.lease, [answer, targets] { (*answer)(targets); });
   });
   if (!taken) (*answer)(absl::ResourceExhaustedError("the state pool's queue is full"));
 }
@@ -441,8 +454,15 @@ absl::Status Replica::Parts::Serve() {
                              done = std::move(done)]() mutable {
               invalidator->Invalidate(std::move(tags), std::move(transactions), std::move(done));
             });
+          },
+      .purge =
+          [this](const v1::PurgeRequest& request, Admin::Purged done) {
+            BeginEpochs(
+                {{request.family(), request.tenant(), request.who(), absl::StrCat("purge: ", request.reason())}},
+                std::move(done));
           }});
-  admin_services = std::make_unique<AdminServices>(AdminServices::Options(), admin.get());
+  admin_services = std::make_unique<AdminServices>(
+      AdminServices::Options{.purge_timeout = options.flags.lease + absl::Seconds(10)}, admin.get());
   read_service = std::make_unique<ReadService>(ReadService::Options(), &metrics);
 
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();

@@ -118,6 +118,18 @@ absl::StatusOr<v1::InvalidateResponse> Client::Invalidate(const v1::InvalidateRe
   return stubs_->Call(stubs_->cache, &v1::CacheService::Stub::Invalidate, request);
 }
 
+absl::StatusOr<v1::PurgeResponse> Client::Purge(const v1::PurgeRequest& request) {
+  return stubs_->Call(stubs_->cache, &v1::CacheService::Stub::Purge, request);
+}
+
+absl::StatusOr<v1::InspectResponse> Client::Inspect(const v1::InspectRequest& request) {
+  return stubs_->Call(stubs_->cache, &v1::CacheService::Stub::Inspect, request);
+}
+
+absl::StatusOr<v1::WarmResponse> Client::Warm(const v1::WarmRequest& request) {
+  return stubs_->Call(stubs_->cache, &v1::CacheService::Stub::Warm, request);
+}
+
 absl::StatusOr<v1::ApplyCatalogResponse> Client::ApplyCatalog(const v1::ApplyCatalogRequest& request) {
   return stubs_->Call(stubs_->catalog, &v1::CatalogService::Stub::ApplyCatalog, request);
 }

@@ -30,7 +30,11 @@ class Client {
   ~Client();
 
   absl::StatusOr<v1::ReadResponse> Read(const v1::ReadRequest& request);
+
   absl::StatusOr<v1::InvalidateResponse> Invalidate(const v1::InvalidateRequest& request);
+  absl::StatusOr<v1::PurgeResponse> Purge(const v1::PurgeRequest& request);
+  absl::StatusOr<v1::InspectResponse> Inspect(const v1::InspectRequest& request);
+  absl::StatusOr<v1::WarmResponse> Warm(const v1::WarmRequest& request);
 
   absl::StatusOr<v1::ApplyCatalogResponse> ApplyCatalog(const v1::ApplyCatalogRequest& request);
   absl::StatusOr<v1::GetCatalogResponse> GetCatalog();

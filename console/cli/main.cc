@@ -12,6 +12,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/clock.h"
@@ -24,7 +25,7 @@ namespace {
 
 constexpr char kExitCodes[] = R"(Exit codes:
    0  done; watch: settled; diff, compare: the same
-   1  diff, compare: they differ; read: no such row; watch: rolled back or aborted
+   1  diff, compare: they differ; read: no such row; cache inspect: no answer; watch: rolled back or aborted
    2  not over within --timeout; compare: they cannot be judged
    3  watch: stopped before an end
   64  the command line is wrong
@@ -126,6 +127,7 @@ std::string Help(const CLI::App& app) {
                                   VerbsOf(app).empty() ? "" : " VERB", " [OPTIONS]\n");
   if (!VerbsOf(app).empty()) absl::StrAppend(&text, "\nVerbs:\n", verbs.Text());
   absl::StrAppend(&text, whole ? "\nOptions of every verb:\n" : "\nOptions:\n", options.Text());
+  if (!app.get_footer().empty()) absl::StrAppend(&text, "\nFor example:\n  ", app.get_footer(), "\n");
   absl::StrAppend(&text, "\n",
                   whole ? kExitCodes : "`shadowline --help` has the options of every verb and the exit codes.\n");
   if (whole) absl::StrAppend(&text, "\n`shadowline VERB --help` says more about one verb.\n");
@@ -158,6 +160,7 @@ struct Arguments {
   std::vector<std::string> parameters;
   bool fresh = false;
   std::vector<std::string> tags;
+  std::vector<uint64_t> transactions;
   std::string file_a;
   std::string file_b;
   std::string rules;
@@ -217,12 +220,31 @@ class CommandLine {
     return app_.add_subcommand(name, description)->require_subcommand(0, 1);
   }
 
+  // Shown by the verb's help.
+  static void Example(CLI::App* verb, const std::string& line) { verb->footer(line); }
+
   void Audited(CLI::App* verb, bool reason_required = false) {
     verb->add_option("--reason", arguments_.reason, "Why; it is recorded")->required(reason_required);
     verb->add_option("--who", arguments_.who, absl::StrCat("Who does it; it is recorded. Default: ", arguments_.who));
   }
 
+  void NamesARead(CLI::App* verb) {
+    verb->add_option("TENANT", arguments_.tenant)->required();
+    verb->add_option("FAMILY/ENDPOINT", arguments_.endpoint)->required();
+    verb->add_option(
+        "NAME=VALUE", arguments_.parameters,
+        "Parameters. A value that looks like an integer, a number, true or false is one; NAME:TYPE=VALUE says "
+        "which type it has: text, integer, number, boolean, text_set, text_list, integer_set, integer_list "
+        "(elements separated by commas) or null");
+  }
+
+  void NamesTags(CLI::App* verb) {
+    verb->add_option("TENANT", arguments_.tenant)->required();
+    verb->add_option("TAG", arguments_.tags, "For example account:42")->required();
+  }
+
   void Declare();
+  void DeclareCache();
   void DeclareRollouts();
   void DeclareDivergences();
 
@@ -270,22 +292,12 @@ void CommandLine::Declare() {
   DeclareRollouts();
   DeclareDivergences();
 
+  DeclareCache();
+
   CLI::App* read = Verb(&app_, "read", "Read one endpoint; the answer goes to stdout, its origin to stderr",
                         [&](Verbs& verbs) { return verbs.Read(a.tenant, a.endpoint, a.parameters, a.fresh); });
-  read->add_option("TENANT", a.tenant)->required();
-  read->add_option("FAMILY/ENDPOINT", a.endpoint)->required();
-  read->add_option(
-      "NAME=VALUE", a.parameters,
-      "Parameters. A value that looks like an integer, a number, true or false is one; NAME:TYPE=VALUE says "
-      "which type it has: text, integer, number, boolean, text_set, text_list, integer_set, integer_list "
-      "(elements separated by commas) or null");
+  NamesARead(read);
   read->add_flag("--fresh", a.fresh, "The database's answer, whatever the flag says");
-
-  CLI::App* invalidate =
-      Verb(&app_, "invalidate", "Drop the cached values of tags; call it after the write is committed",
-           [&](Verbs& verbs) { return verbs.Invalidate(a.tenant, a.tags); });
-  invalidate->add_option("TENANT", a.tenant)->required();
-  invalidate->add_option("TAG", a.tags, "For example account:42")->required();
 
   CLI::App* compare =
       Verb(&app_, "compare", "Compare two JSON files, or pairs on stdin, as verification does", [&](Verbs& verbs) {
@@ -310,6 +322,50 @@ void CommandLine::Declare() {
       return 0;
     };
   });
+}
+
+void CommandLine::DeclareCache() {
+  Arguments& a = arguments_;
+  CLI::App* cache = Group("cache", "Look into the cache, and drop or load what it holds");
+
+  CLI::App* inspect = Verb(cache, "inspect", "Show what the cache holds for one read, and whether it is an answer",
+                           [&](Verbs& verbs) { return verbs.InspectCache(a.tenant, a.endpoint, a.parameters); });
+  NamesARead(inspect);
+  Example(inspect, "shadowline cache inspect acme pricing/quote account=42");
+
+  CLI::App* invalidate =
+      Verb(cache, "invalidate", "Drop the cached values of tags; call it after the write is committed",
+           [&](Verbs& verbs) { return verbs.Invalidate(a.tenant, a.tags, a.transactions); });
+  NamesTags(invalidate);
+  invalidate
+      ->add_option("--transaction", a.transactions,
+                   "pg_current_xact_id() of a write that others may not see yet; repeat it. Nothing that was loaded "
+                   "without it is cached")
+      ->allow_extra_args(false)
+      // CLI11 takes -1 for the greatest number.
+      ->check([](const std::string& text) {
+        uint64_t transaction = 0;
+        return absl::SimpleAtoi(text, &transaction) ? "" : absl::StrCat("'", text, "': expected a transaction id");
+      });
+  Example(invalidate, "shadowline cache invalidate acme account:42 prices:emea");
+
+  CLI::App* purge = Verb(cache, "purge", "Drop all that is cached of a family, at once", [&](Verbs& verbs) {
+    v1::PurgeRequest request;
+    request.set_family(a.family);
+    request.set_tenant(a.tenant);
+    request.set_who(a.who);
+    request.set_reason(a.reason);
+    return verbs.Purge(request);
+  });
+  purge->add_option("FAMILY", a.family)->required();
+  purge->add_option("--tenant", a.tenant, "Only this tenant's");
+  Audited(purge, /*reason_required=*/true);
+  Example(purge, "shadowline cache purge pricing --tenant acme --reason \"a partition was dropped\"");
+
+  CLI::App* warm = Verb(cache, "warm", "Load what the replica remembers as read most often under tags",
+                        [&](Verbs& verbs) { return verbs.Warm(a.tenant, a.tags); });
+  NamesTags(warm);
+  Example(warm, "shadowline cache warm acme prices:emea");
 }
 
 void CommandLine::DeclareRollouts() {

@@ -21,6 +21,7 @@
 #include "absl/strings/str_split.h"
 #include "base/status.h"
 #include "console/cli/arguments.h"
+#include "console/cli/cache_view.h"
 #include "console/cli/compare.h"
 #include "console/cli/divergence_view.h"
 #include "console/cli/report_view.h"
@@ -112,6 +113,16 @@ int Verbs::FailCatalog(const std::string& file, const absl::Status& status) {
   }
   output_.Error(absl::StrCat(text, file, " was not applied"));
   return kBadInput;
+}
+
+int Verbs::AddParameters(const std::vector<std::string>& texts,
+                         google::protobuf::RepeatedPtrField<v1::Parameter>* parameters) {
+  for (const std::string& text : texts) {
+    absl::StatusOr<v1::Parameter> parameter = ParseParameter(text);
+    if (!parameter.ok()) return Fail(base::Annotate(parameter.status(), "parameter"), kUsage);
+    *parameters->Add() = *std::move(parameter);
+  }
+  return 0;
 }
 
 void Verbs::WriteJson(const google::protobuf::Message& message, bool one_line) {
@@ -307,11 +318,7 @@ int Verbs::Read(const std::string& tenant, const std::string& endpoint, const st
   request.set_tenant(tenant);
   request.set_endpoint(endpoint);
   if (fresh) request.set_consistency(v1::CONSISTENCY_FRESH);
-  for (const std::string& text : parameters) {
-    absl::StatusOr<v1::Parameter> parameter = ParseParameter(text);
-    if (!parameter.ok()) return Fail(base::Annotate(parameter.status(), "parameter"), kUsage);
-    *request.add_parameters() = *std::move(parameter);
-  }
+  if (const int code = AddParameters(parameters, request.mutable_parameters()); code != 0) return code;
   const absl::StatusOr<v1::ReadResponse> reply = client_.Read(request);
   const int code = Show<v1::ReadResponse>(
       reply, [](const v1::ReadResponse& it, const Style&) { return it.found() ? absl::StrCat(it.body(), "\n") : ""; });
@@ -320,12 +327,44 @@ int Verbs::Read(const std::string& tenant, const std::string& endpoint, const st
   return reply->found() ? 0 : kDiffers;
 }
 
-int Verbs::Invalidate(const std::string& tenant, const std::vector<std::string>& tags) {
+int Verbs::InspectCache(const std::string& tenant, const std::string& endpoint,
+                        const std::vector<std::string>& parameters) {
+  v1::InspectRequest request;
+  request.set_tenant(tenant);
+  request.set_endpoint(endpoint);
+  if (const int code = AddParameters(parameters, request.mutable_parameters()); code != 0) return code;
+  const absl::StatusOr<v1::InspectResponse> reply = client_.Inspect(request);
+  const int code = Show<v1::InspectResponse>(reply, InspectionText);
+  return code == 0 && reply->state() != v1::InspectResponse::STATE_ANSWER ? kDiffers : code;
+}
+
+int Verbs::Invalidate(const std::string& tenant, const std::vector<std::string>& tags,
+                      const std::vector<uint64_t>& transactions) {
   v1::InvalidateRequest request;
   request.set_tenant(tenant);
   for (const std::string& tag : tags) request.add_tags(tag);
+  request.mutable_transactions()->Assign(transactions.begin(), transactions.end());
   return Show<v1::InvalidateResponse>(client_.Invalidate(request), [](const v1::InvalidateResponse& it, const Style&) {
     return absl::StrCat(Plural(it.tags_fenced(), "tag"), " fenced\n");
+  });
+}
+
+int Verbs::Purge(const v1::PurgeRequest& request) {
+  return Show<v1::PurgeResponse>(client_.Purge(request), [&](const v1::PurgeResponse& it, const Style&) {
+    if (it.targets() == 0) return std::string("nothing to drop: no target is read from the cache or judged\n");
+    return absl::StrCat(Plural(it.targets(), "target"), " of ", Printable(request.family()),
+                        it.targets() == 1 ? " has a new epoch" : " have a new epoch",
+                        "; no replica answers with what was cached before\n");
+  });
+}
+
+int Verbs::Warm(const std::string& tenant, const std::vector<std::string>& tags) {
+  v1::WarmRequest request;
+  request.set_tenant(tenant);
+  for (const std::string& tag : tags) request.add_tags(tag);
+  return Show<v1::WarmResponse>(client_.Warm(request), [](const v1::WarmResponse& it, const Style&) {
+    if (it.keys() == 0) return std::string("nothing to load: this replica remembers no read under these tags\n");
+    return absl::StrCat(Plural(it.keys(), "key"), it.keys() == 1 ? " is" : " are", " being loaded\n");
   });
 }
 

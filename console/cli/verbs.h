@@ -18,7 +18,8 @@ namespace shadowline::console {
 
 // Beside 0. Those from 64 are sysexits.h's, so that a script can tell whose fault it is.
 enum ExitCode : int {
-  kDiffers = 1,       // diff, compare: they differ. read: no such row. watch: rolled back or aborted.
+  // diff, compare: they differ. read: no such row. cache inspect: no answer. watch: rolled back or aborted.
+  kDiffers = 1,
   kTimedOut = 2,      // A call, or a watch, was not over within --timeout.
   kCannotJudge = 2,   // compare: a file cannot be read, or is not JSON.
   kInconclusive = 3,  // watch: stopped before an end.
@@ -70,7 +71,13 @@ class Verbs {
 
   int Read(const std::string& tenant, const std::string& endpoint, const std::vector<std::string>& parameters,
            bool fresh);
-  int Invalidate(const std::string& tenant, const std::vector<std::string>& tags);
+
+  // Exit code 1 where the cache has no answer.
+  int InspectCache(const std::string& tenant, const std::string& endpoint, const std::vector<std::string>& parameters);
+  int Invalidate(const std::string& tenant, const std::vector<std::string>& tags,
+                 const std::vector<uint64_t>& transactions);
+  int Purge(const v1::PurgeRequest& request);
+  int Warm(const std::string& tenant, const std::vector<std::string>& tags);
 
   // Needs no server. `rules_file` may be empty.
   int Compare(const std::string& file_a, const std::string& file_b, const std::string& rules_file);
@@ -82,6 +89,9 @@ class Verbs {
   // Findings of a refused catalog, each where an editor finds it.
   int FailCatalog(const std::string& file, const absl::Status& status);
 
+  // What is written on the command line, into the parameters of a request; 0, or the exit code.
+  int AddParameters(const std::vector<std::string>& texts,
+                    google::protobuf::RepeatedPtrField<v1::Parameter>* parameters);
   void WriteJson(const google::protobuf::Message& message, bool one_line = false);
   // The reply as JSON or as `text` has it; or the error.
   template <typename Reply>

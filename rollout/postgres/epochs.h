@@ -5,18 +5,28 @@
 #ifndef SHADOWLINE_ROLLOUT_POSTGRES_EPOCHS_H_
 #define SHADOWLINE_ROLLOUT_POSTGRES_EPOCHS_H_
 
+#include <cstdint>
 #include <string>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "base/postgres/session.h"
 
 namespace shadowline::rollout {
 
-// The targets of `family` (of `tenant` alone, unless that is empty) begin a new epoch, and with it a new window: what
-// was judged is not what will be served. Their modes stay. A replica may serve from the old epoch until it hears of
-// this, at the longest until its flag lease lapses. kUnavailable, kAborted: nothing was done; try again.
-absl::Status BeginEpochs(base::PostgresSessions* sessions, const std::string& family, const std::string& tenant,
-                         const std::string& why);
+struct NewEpochs {
+  std::string family;
+  std::string tenant;  // Empty: of every tenant.
+  std::string who;
+  std::string why;
+};
+
+// The targets of the family begin a new epoch, and with it a new window: what was judged is not what will be served.
+// Their modes stay. Each is recorded among the flips. Returns how many targets that were: a DATABASE target needs none,
+// since what it has cached is never read again.
+//
+// A replica may serve from the old epoch until it hears of this, at the longest until its flag lease lapses.
+// kUnavailable, kAborted: nothing was done; try again.
+absl::StatusOr<uint64_t> BeginEpochs(base::PostgresSessions* sessions, const NewEpochs& epochs);
 
 }  // namespace shadowline::rollout
 

@@ -325,4 +325,36 @@ void Admin::Invalidate(const v1::InvalidateRequest& request, const std::string& 
                    std::move(done));
 }
 
+absl::Status Admin::CheckPurge(const v1::PurgeRequest& request) const {
+  RETURN_IF_ERROR(CheckText("family", request.family(), kMaxNameBytes, true));
+  RETURN_IF_ERROR(CheckText("tenant", request.tenant(), kMaxNameBytes, false));
+  RETURN_IF_ERROR(CheckText("who", request.who(), kMaxNameBytes, false));
+  RETURN_IF_ERROR(CheckText("reason", request.reason(), kMaxReasonBytes, true));
+  ASSIGN_OR_RETURN(const auto flags, Flags());
+  if (!HasFamily(request.family())) {
+    return absl::NotFoundError(absl::StrCat("family ", request.family(), " is unknown"));
+  }
+  if (!request.tenant().empty() && !flags->HasTenant(request.tenant())) {
+    return absl::NotFoundError(absl::StrCat("tenant ", request.tenant(), " is unknown"));
+  }
+  return absl::OkStatus();
+}
+
+void Admin::Purge(const v1::PurgeRequest& request, const std::string& peer, Purged done) {
+  if (const absl::Status checked = CheckPurge(request); !checked.ok()) return done(checked);
+  v1::PurgeRequest order = request;
+  order.set_who(Who(request.who()));
+  deps_.purge(order, [order, peer, done = std::move(done)](absl::StatusOr<uint64_t> targets) mutable {
+    base::Log(LevelOf(targets.status()), "cache_purge",
+              {{"family", order.family()},
+               {"tenant", order.tenant()},
+               {"targets", targets.value_or(0)},
+               {"who", order.who()},
+               {"reason", order.reason()},
+               {"peer", peer},
+               {"status", absl::StatusCodeToString(targets.status().code())}});
+    done(std::move(targets));
+  });
+}
+
 }  // namespace shadowline::server

@@ -2,7 +2,7 @@
 // was changed, by whom and from where. It knows no gRPC; admin_services.h puts it behind the network.
 //
 // Ownership: borrows everything in Deps; each must outlive it.
-// Threads:   thread-safe. Blocking, but for Invalidate, GetFlag and ListFlags.
+// Threads:   thread-safe. Blocking, but for Invalidate, Purge, GetFlag and ListFlags.
 // Statuses:  those that the contract (proto/shadowline/v1) lists for each RPC. Nothing was changed where a request is
 // refused.
 #ifndef SHADOWLINE_SERVER_RPC_ADMIN_H_
@@ -38,6 +38,7 @@ inline constexpr size_t kMaxFlagsListed = 10'000;
 class Admin {
  public:
   using Invalidated = absl::AnyInvocable<void(absl::Status)>;
+  using Purged = absl::AnyInvocable<void(absl::StatusOr<uint64_t>)>;
 
   struct Deps {
     cache::CatalogStore* catalogs = nullptr;
@@ -50,6 +51,9 @@ class Admin {
     // cache::Invalidator on its own executor. Calls back once, on any thread; dropping the callback means unavailable.
     std::function<void(std::vector<cache::TenantTag> tags, std::vector<uint64_t> transactions, Invalidated done)>
         invalidate;
+    // Begins the epochs of a request that was checked. Calls back, as above, once no replica answers from an old one;
+    // with how many targets began one.
+    std::function<void(const v1::PurgeRequest& request, Purged done)> purge;
   };
 
   explicit Admin(Deps deps);
@@ -84,6 +88,8 @@ class Admin {
 
   // Does not block: `done` is called once all fences stand, or cannot, on any thread, also inside this call.
   void Invalidate(const v1::InvalidateRequest& request, const std::string& peer, Invalidated done);
+  // Likewise, once no replica answers with what was dropped.
+  void Purge(const v1::PurgeRequest& request, const std::string& peer, Purged done);
 
  private:
   absl::Status Execute(rollout::Verb verb, const v1::RolloutCommand& command, const std::string& peer,
@@ -92,6 +98,7 @@ class Admin {
   // kUnavailable where this replica has none yet.
   absl::StatusOr<std::shared_ptr<const flags::Snapshot>> Flags() const;
   bool HasFamily(const std::string& family) const;
+  absl::Status CheckPurge(const v1::PurgeRequest& request) const;
 
   const Deps deps_;
 };

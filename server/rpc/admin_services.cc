@@ -2,10 +2,15 @@
 
 #include <grpcpp/server_context.h>
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 
+#include "absl/cleanup/cleanup.h"
+#include "absl/functional/function_ref.h"
+#include "absl/strings/str_cat.h"
 #include "base/mutex.h"
 #include "server/rpc/deadline.h"
 #include "server/rpc/status.h"
@@ -75,70 +80,91 @@ class Places {
   size_t taken_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
-class CacheRpc final : public v1::CacheService::Service {
+// What a call of Admin that does not block comes to. Shared with its callback, which may come after the RPC has given
+// up, or be dropped.
+template <typename T>
+class Outcome {
  public:
-  CacheRpc(Admin* admin, const AdminServices::Options& options)
-      : admin_(admin), timeout_(options.invalidate_timeout), places_(options.invalidations_max) {}
-
-  grpc::Status Invalidate(grpc::ServerContext* context, const v1::InvalidateRequest* request,
-                          v1::InvalidateResponse* response) override {
-    if (!places_.Take()) {
-      return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
-                          "too many invalidations are under way; retry with backoff");
-    }
-    const grpc::Status status = Run(context, *request, response);
-    places_.Leave();
-    return status;
+  void Set(absl::StatusOr<T> result) {
+    base::MutexLock lock(&mutex_);
+    if (!result_.has_value()) result_ = std::move(result);
+  }
+  std::optional<absl::StatusOr<T>> Await(absl::Duration timeout) {
+    base::MutexLock lock(&mutex_);
+    mutex_.AwaitWithTimeout(absl::Condition(this, &Outcome::Known), timeout);
+    return result_;
   }
 
  private:
-  // What the fences came to. Shared with the callback, which may come after the call has given up, or be dropped.
-  class Outcome {
-   public:
-    void Set(absl::Status fenced) {
-      base::MutexLock lock(&mutex_);
-      if (!fenced_.has_value()) fenced_ = std::move(fenced);
-    }
-    std::optional<absl::Status> Await(absl::Duration timeout) {
-      base::MutexLock lock(&mutex_);
-      mutex_.AwaitWithTimeout(absl::Condition(this, &Outcome::Known), timeout);
-      return fenced_;
-    }
+  bool Known() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return result_.has_value(); }
 
-   private:
-    bool Known() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return fenced_.has_value(); }
+  base::Mutex mutex_;
+  std::optional<absl::StatusOr<T>> result_ ABSL_GUARDED_BY(mutex_);
+};
 
-    base::Mutex mutex_;
-    std::optional<absl::Status> fenced_ ABSL_GUARDED_BY(mutex_);
-  };
-  // Lives as long as the callback: if that is dropped, the replica is going down.
-  struct Promise {
-    explicit Promise(std::shared_ptr<Outcome> to) : outcome(std::move(to)) {}
-    Promise(Promise&&) = default;
-    ~Promise() {
-      if (outcome != nullptr)
-        outcome->Set(absl::UnavailableError("this replica is shutting down; retry through another one"));
-    }
-    std::shared_ptr<Outcome> outcome;
-  };
+// Lives as long as the callback: if that is dropped, the replica is going down.
+template <typename T>
+struct Promise {
+  explicit Promise(std::shared_ptr<Outcome<T>> to) : outcome(std::move(to)) {}
+  Promise(Promise&&) = default;
+  ~Promise() {
+    if (outcome != nullptr)
+      outcome->Set(absl::UnavailableError("this replica is shutting down; retry through another one"));
+  }
+  std::shared_ptr<Outcome<T>> outcome;
+};
 
-  grpc::Status Run(grpc::ServerContext* context, const v1::InvalidateRequest& request,
-                   v1::InvalidateResponse* response) {
-    const auto outcome = std::make_shared<Outcome>();
-    admin_->Invalidate(request, context->peer(),
-                       [promise = Promise(outcome)](absl::Status fenced) { promise.outcome->Set(std::move(fenced)); });
-    const auto fenced = outcome->Await(TimeLeft(*context, timeout_));
-    if (!fenced.has_value()) {
-      return grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, "not every fence is known to stand; retry until OK");
+class CacheRpc final : public v1::CacheService::Service {
+ public:
+  CacheRpc(Admin* admin, const AdminServices::Options& options)
+      : admin_(admin), options_(options), invalidations_(options.invalidations_max), purges_(options.purges_max) {}
+
+  grpc::Status Invalidate(grpc::ServerContext* context, const v1::InvalidateRequest* request,
+                          v1::InvalidateResponse* response) override {
+    return Run<std::monostate>(
+        &invalidations_, "invalidations", TimeLeft(*context, options_.invalidate_timeout),
+        "not every fence is known to stand; retry until OK",
+        [&](auto done) {
+          admin_->Invalidate(*request, context->peer(), [done = std::move(done)](absl::Status fenced) mutable {
+            fenced.ok() ? done(std::monostate()) : done(std::move(fenced));
+          });
+        },
+        [&](std::monostate) { response->set_tags_fenced(request->tags_size()); });
+  }
+
+  grpc::Status Purge(grpc::ServerContext* context, const v1::PurgeRequest* request,
+                     v1::PurgeResponse* response) override {
+    return Run<uint64_t>(
+        &purges_, "purges", TimeLeft(*context, options_.purge_timeout),
+        "some replica may still answer from the old epoch, if a new one has begun at all; purge again",
+        [&](auto done) { admin_->Purge(*request, context->peer(), std::move(done)); },
+        [&](uint64_t targets) { response->set_targets(targets); });
+  }
+
+ private:
+  // Waits for a call that does not block, which takes one of `places`.
+  template <typename T>
+  static grpc::Status Run(Places* places, absl::string_view what, absl::Duration timeout, const std::string& late,
+                          absl::FunctionRef<void(absl::AnyInvocable<void(absl::StatusOr<T>)>)> call,
+                          absl::FunctionRef<void(T)> answer) {
+    if (!places->Take()) {
+      return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                          absl::StrCat("too many ", what, " are under way; retry with backoff"));
     }
-    if (!fenced->ok()) return ToGrpc(*fenced);
-    response->set_tags_fenced(request.tags_size());
+    const absl::Cleanup leave = [places] { places->Leave(); };
+    const auto outcome = std::make_shared<Outcome<T>>();
+    call([promise = Promise<T>(outcome)](absl::StatusOr<T> result) { promise.outcome->Set(std::move(result)); });
+    std::optional<absl::StatusOr<T>> result = outcome->Await(timeout);
+    if (!result.has_value()) return grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, late);
+    if (!result->ok()) return ToGrpc(result->status());
+    answer(**std::move(result));
     return grpc::Status::OK;
   }
 
   Admin* const admin_;
-  const absl::Duration timeout_;
-  Places places_;
+  const AdminServices::Options options_;
+  Places invalidations_;
+  Places purges_;
 };
 
 class RolloutRpc final : public v1::RolloutService::Service {

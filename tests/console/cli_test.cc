@@ -57,6 +57,7 @@ std::vector<std::string> Lines(const std::string& text) { return absl::StrSplit(
 class FakeServer final : public v1::RolloutService::Service,
                          public v1::CatalogService::Service,
                          public v1::FlagService::Service,
+                         public v1::CacheService::Service,
                          public v1::ReadService::Service {
  public:
   FakeServer() {
@@ -65,6 +66,7 @@ class FakeServer final : public v1::RolloutService::Service,
     builder.RegisterService(static_cast<v1::RolloutService::Service*>(this));
     builder.RegisterService(static_cast<v1::CatalogService::Service*>(this));
     builder.RegisterService(static_cast<v1::FlagService::Service*>(this));
+    builder.RegisterService(static_cast<v1::CacheService::Service*>(this));
     builder.RegisterService(static_cast<v1::ReadService::Service*>(this));
     server_ = builder.BuildAndStart();
   }
@@ -79,6 +81,12 @@ class FakeServer final : public v1::RolloutService::Service,
   v1::ListFlagsResponse flags;
   v1::ReadRequest read;
   v1::ReadResponse reading;
+  v1::InspectRequest inspect;
+  v1::InspectResponse inspection;
+  v1::InvalidateRequest invalidate;
+  v1::PurgeRequest purge;
+  uint64_t purged = 0;
+  v1::WarmRequest warm;
   // What the n-th watch sends. The last one stays open, unless its rollouts end.
   std::vector<std::vector<v1::RolloutState>> watches;
   size_t watched = 0;
@@ -142,6 +150,28 @@ class FakeServer final : public v1::RolloutService::Service,
   grpc::Status Read(grpc::ServerContext*, const v1::ReadRequest* request, v1::ReadResponse* reply) override {
     read = *request;
     *reply = reading;
+    return answer;
+  }
+
+  grpc::Status Inspect(grpc::ServerContext*, const v1::InspectRequest* request, v1::InspectResponse* reply) override {
+    inspect = *request;
+    *reply = inspection;
+    return answer;
+  }
+  grpc::Status Invalidate(grpc::ServerContext*, const v1::InvalidateRequest* request,
+                          v1::InvalidateResponse* reply) override {
+    invalidate = *request;
+    reply->set_tags_fenced(request->tags_size());
+    return answer;
+  }
+  grpc::Status Purge(grpc::ServerContext*, const v1::PurgeRequest* request, v1::PurgeResponse* reply) override {
+    purge = *request;
+    reply->set_targets(purged);
+    return answer;
+  }
+  grpc::Status Warm(grpc::ServerContext*, const v1::WarmRequest* request, v1::WarmResponse* reply) override {
+    warm = *request;
+    reply->set_keys(12);
     return answer;
   }
 
@@ -386,6 +416,56 @@ TEST_F(CliTest, ReadPrintsTheAnswerAndNotesItsOrigin) {
   EXPECT_EQ(result.out, "");
 }
 
+TEST_F(CliTest, InspectTakesParametersAsReadDoesAndSaysByItsExitCodeWhetherThereIsAnAnswer) {
+  server_.inspection.set_key("sl:acme:k");
+  server_.inspection.set_state(v1::InspectResponse::STATE_ANSWER);
+  Result result = Run({"cache", "inspect", "acme", "pricing/quote", "account=42", "zip:text=01234"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, StartsWith("a value that would be an answer\n"));
+  EXPECT_EQ(server_.inspect.tenant(), "acme");
+  EXPECT_EQ(server_.inspect.endpoint(), "pricing/quote");
+  ASSERT_EQ(server_.inspect.parameters_size(), 2);
+  EXPECT_EQ(server_.inspect.parameters(0).value().integer(), 42);
+  EXPECT_EQ(server_.inspect.parameters(1).value().text(), "01234");
+
+  server_.inspection.set_state(v1::InspectResponse::STATE_ABSENT);
+  result = Run({"cache", "inspect", "acme", "pricing/quote", "-o", "json"});
+  EXPECT_EQ(result.exit_code, 1);
+  v1::InspectResponse parsed;
+  ASSERT_TRUE(google::protobuf::util::JsonStringToMessage(result.out, &parsed).ok()) << result.out;
+  EXPECT_TRUE(MessageDifferencer::Equals(parsed, server_.inspection));
+}
+
+TEST_F(CliTest, InvalidateNamesTagsAndTransactions) {
+  const Result result = Run({"cache", "invalidate", "acme", "--transaction", "740", "account:42", "--transaction",
+                             "18446744073709551615", "prices:emea"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, "2 tags fenced\n");
+  EXPECT_THAT(server_.invalidate.tags(), ElementsAre("account:42", "prices:emea"));
+  EXPECT_THAT(server_.invalidate.transactions(), ElementsAre(740u, UINT64_MAX));
+}
+
+TEST_F(CliTest, APurgeSaysWhoAndWhy) {
+  server_.purged = 1;
+  Result result = Run({"cache", "purge", "pricing", "--tenant", "acme", "--reason", "a partition was dropped"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, StartsWith("1 target of pricing has a new epoch"));
+  EXPECT_EQ(server_.purge.family(), "pricing");
+  EXPECT_EQ(server_.purge.tenant(), "acme");
+  EXPECT_EQ(server_.purge.who(), "ana");
+  EXPECT_EQ(server_.purge.reason(), "a partition was dropped");
+  server_.answer = grpc::Status(grpc::StatusCode::NOT_FOUND, "family pricing is unknown");
+  result = Run({"cache", "purge", "pricing", "--reason", "x", "-o", "json"});
+  EXPECT_EQ(result.exit_code, 66);
+  EXPECT_EQ(result.out, "");
+}
+
+TEST_F(CliTest, WarmSaysHowManyKeysAreLoaded) {
+  EXPECT_EQ(Run({"cache", "warm", "acme", "prices:emea"}).out, "12 keys are being loaded\n");
+  EXPECT_THAT(server_.warm.tags(), ElementsAre("prices:emea"));
+  EXPECT_THAT(Run({"cache", "warm", "acme", "prices:emea", "-o", "json"}).out, HasSubstr("\"keys\": \"12\""));
+}
+
 TEST_F(CliTest, AnAbsentServerIsNamedWithTheRemedy) {
   // Bound and not listened to: it refuses, and nobody else can take it meanwhile.
   const int bound = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -439,6 +519,12 @@ TEST_F(CliTest, AWrongCommandLineIsAUsageErrorAndReachesNoServer) {
       {"flags", "list", "-o", "xml"},
       {"divergences", "list", "--limit", "0"},
       {"read", "acme", "pricing/quote", "42"},
+      {"cache"},
+      {"cache", "inspect", "acme", "pricing/quote", "42"},
+      {"cache", "invalidate", "acme"},
+      {"cache", "invalidate", "acme", "account:42", "--transaction", "-1"},
+      {"cache", "purge", "pricing"},
+      {"cache", "warm", "acme"},
       {"apply"},
       {"compare", "a.json"},
       {"compare", "a.json", "b.json", "--jsonl"},

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "console/cli/arguments.h"
+#include "console/cli/cache_view.h"
 #include "console/cli/divergence_view.h"
 #include "console/cli/report_view.h"
 #include "console/cli/rollout_view.h"
@@ -467,6 +468,66 @@ WHEN      TENANT  FROM    TO         WHO         RECEIPT  WHY
   report.mutable_ledger()->set_lost(2);
   EXPECT_EQ(Unaccounted(report.ledger()), -2);
   EXPECT_THAT(ReportText(report, Terminal()), HasSubstr("sampled 10,000: does not balance: -2 unaccounted for"));
+}
+
+TEST(InspectionTest, AnAnswerIsShownWithTheFencesThatItStandsBehind) {
+  v1::InspectResponse inspection;
+  inspection.set_key("sl:acme:pricing/quote:k");
+  inspection.set_state(v1::InspectResponse::STATE_ANSWER);
+  inspection.set_found(true);
+  inspection.set_fill("6f9619ff");
+  inspection.set_loaded_at_us(kNow - 3 * kSecond);
+  inspection.set_ttl_us(57 * kSecond);
+  inspection.set_snapshot("740:740:");
+  inspection.set_catalog_revision(7);
+  inspection.set_etag(0xabc);
+  inspection.set_body_bytes(1200);
+  inspection.set_stored_bytes(400);
+  v1::InspectedFence* fence = inspection.add_fences();
+  fence->set_tag("account:42");
+  fence->set_stands(true);
+  fence->set_of_value(true);
+  fence->set_invalidated_at_us(kNow - 12 * kSecond);
+  EXPECT_EQ(absl::StrCat("\n", InspectionText(inspection, Terminal())), R"(
+a value that would be an answer
+
+key       sl:acme:pricing/quote:k
+loaded    3 s ago by fill 6f9619ff under catalog revision 7
+snapshot  740:740:
+answer    1,200 bytes, etag 0000000000000abc
+stored    400 bytes, for 57 s more
+
+TAG         FENCE   OF THE VALUE  INVALIDATED  WAITS FOR
+account:42  stands  yes           12 s ago     -
+)");
+}
+
+TEST(InspectionTest, WhatIsNoAnswerSaysWhy) {
+  v1::InspectResponse inspection;
+  inspection.set_key("k");
+  inspection.set_state(v1::InspectResponse::STATE_OUTDATED);
+  inspection.set_why("account:42 was invalidated since");
+  v1::InspectedFence* fence = inspection.add_fences();
+  fence->set_tag("account:42");
+  fence->set_stands(true);
+  fence->add_transactions(740);
+  fence->add_transactions(739);
+  inspection.add_fences()->set_tag("region:\x1b[2J");
+  const std::string text = InspectionText(inspection, Terminal());
+  EXPECT_THAT(text, HasSubstr("a value that is no answer any more: account:42 was invalidated since\n"));
+  EXPECT_THAT(text, HasSubstr("answer    there is no such row\n"));
+  EXPECT_THAT(text, HasSubstr("stands  no            -            transaction 740, 739\n"));
+  EXPECT_THAT(text, HasSubstr("region:\\x1b[2J  none    no            -            -\n"));
+
+  inspection.Clear();
+  inspection.set_key("k");
+  inspection.set_state(v1::InspectResponse::STATE_ABSENT);
+  EXPECT_EQ(InspectionText(inspection, Terminal()), "nothing\n\nkey       k\n");
+  inspection.set_state(v1::InspectResponse::STATE_GARBAGE);
+  inspection.set_why("another program's bytes");
+  inspection.set_stored_bytes(9);
+  EXPECT_EQ(InspectionText(inspection, Terminal()),
+            "bytes that are no value: another program's bytes\n\nkey       k\nstored    9 bytes\n");
 }
 
 TEST(FlagTableTest, ShowsSharesOnlyWhereTheyMeanSomething) {

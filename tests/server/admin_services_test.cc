@@ -169,10 +169,12 @@ class AdminServicesTest : public testing::Test {
     deps.invalidate = [this](std::vector<cache::TenantTag> tags, std::vector<uint64_t>, Admin::Invalidated done) {
       invalidate_(std::move(tags), std::move(done));
     };
+    deps.purge = [this](const v1::PurgeRequest& request, Admin::Purged done) { purge_(request, std::move(done)); };
     admin_ = std::make_unique<Admin>(std::move(deps));
     AdminServices::Options options;
     options.watches_max = 2;
     options.invalidations_max = 2;
+    options.purges_max = 1;
     options.watch_every = absl::Milliseconds(1);
     services_ = std::make_unique<AdminServices>(options, admin_.get());
     grpc::ServerBuilder builder;
@@ -232,6 +234,17 @@ class AdminServicesTest : public testing::Test {
     return status;
   }
 
+  grpc::Status Purge(const std::string& family, const std::string& tenant, const std::string& reason,
+                     v1::PurgeResponse* response = nullptr) {
+    v1::PurgeRequest request;
+    request.set_family(family);
+    request.set_tenant(tenant);
+    request.set_reason(reason);
+    v1::PurgeResponse unused;
+    grpc::ClientContext context;
+    return cache_stub_->Purge(&context, request, response == nullptr ? &unused : response);
+  }
+
   base::SystemClock clock_;
   FakeCatalogs catalogs_;
   FakeRollouts rollouts_;
@@ -239,6 +252,9 @@ class AdminServicesTest : public testing::Test {
   flags::Board board_{&clock_, absl::Seconds(2)};
   std::function<void(std::vector<cache::TenantTag>, Admin::Invalidated)> invalidate_ =
       [](std::vector<cache::TenantTag>, Admin::Invalidated done) { done(absl::OkStatus()); };
+  std::function<void(const v1::PurgeRequest&, Admin::Purged)> purge_ = [](const v1::PurgeRequest&, Admin::Purged done) {
+    done(7);
+  };
   std::unique_ptr<Admin> admin_;
   std::unique_ptr<AdminServices> services_;
   std::unique_ptr<grpc::Server> server_;
@@ -518,6 +534,61 @@ TEST_F(AdminServicesTest, InvalidationsAreBounded) {
   held.clear();
   invalidate_ = [](std::vector<cache::TenantTag>, Admin::Invalidated done) { done(absl::OkStatus()); };
   EXPECT_TRUE(Invalidate("acme", {"a"}).ok()) << "room again";
+}
+
+TEST_F(AdminServicesTest, APurgeReturnsHowManyTargetsBeganANewEpoch) {
+  Publish();
+  ASSERT_TRUE(Apply(kCatalog).ok());
+  v1::PurgeRequest purged;
+  purge_ = [&](const v1::PurgeRequest& request, Admin::Purged done) {
+    purged = request;
+    done(7);
+  };
+  v1::PurgeResponse response;
+  ASSERT_TRUE(Purge("pricing", "acme", "a partition was dropped", &response).ok());
+  EXPECT_EQ(response.targets(), 7u);
+  EXPECT_EQ(purged.family(), "pricing");
+  EXPECT_EQ(purged.tenant(), "acme");
+  EXPECT_EQ(purged.who(), "unknown");
+  EXPECT_EQ(purged.reason(), "a partition was dropped");
+  purge_ = [](const v1::PurgeRequest&, Admin::Purged done) { done(absl::UnavailableError("the database is away")); };
+  ExpectRefused(Purge("pricing", "", "x"), grpc::StatusCode::UNAVAILABLE, "the database is away");
+  purge_ = [](const v1::PurgeRequest&, Admin::Purged) {};
+  ExpectRefused(Purge("pricing", "", "x"), grpc::StatusCode::UNAVAILABLE, "shutting down");
+}
+
+TEST_F(AdminServicesTest, APurgeThatCannotBeMeantDropsNothing) {
+  purge_ = [](const v1::PurgeRequest&, Admin::Purged) { FAIL() << "it was refused"; };
+  ExpectRefused(Purge("pricing", "", "x"), grpc::StatusCode::UNAVAILABLE, "no flags yet");
+  Publish();
+  ExpectRefused(Purge("pricing", "", "x"), grpc::StatusCode::NOT_FOUND, "family pricing");
+  ASSERT_TRUE(Apply(kCatalog).ok());
+  ExpectRefused(Purge("", "", "x"), grpc::StatusCode::INVALID_ARGUMENT, "family: is missing");
+  ExpectRefused(Purge("pricing", "", ""), grpc::StatusCode::INVALID_ARGUMENT, "reason: is missing");
+  ExpectRefused(Purge("pricing", "", std::string(2000, 'x')), grpc::StatusCode::INVALID_ARGUMENT,
+                "reason: is too long");
+  ExpectRefused(Purge("nope", "", "x"), grpc::StatusCode::NOT_FOUND, "family nope");
+  ExpectRefused(Purge("pricing", "stranger", "x"), grpc::StatusCode::NOT_FOUND, "tenant stranger");
+}
+
+TEST_F(AdminServicesTest, PurgesAreBounded) {
+  Publish();
+  ASSERT_TRUE(Apply(kCatalog).ok());
+  Admin::Purged held;
+  base::Mutex mutex;
+  const auto one_held = [&] { return held != nullptr; };
+  purge_ = [&](const v1::PurgeRequest&, Admin::Purged done) {
+    base::MutexLock lock(&mutex);
+    held = std::move(done);
+  };
+  std::thread caller([&] { EXPECT_TRUE(Purge("pricing", "", "x").ok()); });
+  {
+    base::MutexLock lock(&mutex);
+    mutex.Await(absl::Condition(&one_held));
+  }
+  ExpectRefused(Purge("pricing", "", "x"), grpc::StatusCode::RESOURCE_EXHAUSTED, "too many purges");
+  held(1);
+  caller.join();
 }
 
 class WatchTest : public AdminServicesTest {

@@ -917,8 +917,6 @@ TEST_F(ReplicaTest, AnInvalidationThatIsAcknowledgedIsObeyedByBothReplicas) {
   EXPECT_GT(load.Count(Hit), 0u);
 }
 
-// ---- The end of a replica ----
-
 // The invalidation is ahead of the commit, as change capture's can be. Without its transaction in the fence, the first
 // read would leave the old version in the cache, and nothing would take it away.
 TEST_F(ReplicaTest, WhatATransactionThatIsStillOpenWillChangeIsNotCachedBehindItsFence) {
@@ -988,6 +986,39 @@ TEST_F(ReplicaTest, AWriteThatNobodyInvalidatedIsFencedByCapture) {
     ASSERT_TRUE(AwaitTrue(kLimit, [&] { return !node->Read(Ask("stock", 1)).response.found(); })) << one->server.Log();
   }
 }
+
+// Nobody says which rows have changed: everything is dropped, and no replica answers with it once the purge is
+// acknowledged, not even one that has not heard of it yet.
+TEST_F(ReplicaTest, APurgeThatIsAcknowledgedIsObeyedByBothReplicas) {
+  const auto one = StartNode("one");
+  const auto other = StartNode("other");
+  one->Promote("stock");
+  AwaitCached(one.get(), "stock");
+  AwaitCached(other.get(), "stock");
+  const auto purge = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"--server", one->server.address(), "cache", "purge"});
+    return RunProgram("shadowline", std::move(arguments));
+  };
+  const int64_t version = Write(1);
+  EXPECT_EQ(purge({"nothing", "--reason", "x"}).status, 66);
+  EXPECT_EQ(purge({"stock", "--tenant", "nobody", "--reason", "x"}).status, 66);
+  EXPECT_EQ(other->Read(Ask("stock", 1)).Version(), version - 1) << "nothing was dropped yet";
+
+  const absl::Duration began = clock_.Steady();
+  const Outcome purged = purge({"stock", "--tenant", "acme", "--reason", "a partition is gone", "--who", "ada"});
+  EXPECT_GE(clock_.Steady() - began, kLease) << "a replica that is cut off may answer for so long";
+  EXPECT_EQ(purged.status, 0) << purged.output;
+  EXPECT_THAT(purged.output, HasSubstr("1 target of stock"));
+  for (Node* node : {one.get(), other.get()}) EXPECT_EQ(node->Read(Ask("stock", 1)).Version(), version);
+  EXPECT_EQ(Query("SELECT tenant || ', ' || from_mode || ' to ' || to_mode || ', ' || who || ', ' || why "
+                  "FROM shadowline.flip WHERE family = 'stock' ORDER BY id DESC LIMIT 1"),
+            "acme, CACHE to CACHE, ada, epoch " +
+                Query("SELECT epoch - 1 || ' -> ' || epoch FROM shadowline.target "
+                      "WHERE family = 'stock' AND tenant = 'acme'") +
+                ": purge: a partition is gone");
+}
+
+// ---- The end of a replica ----
 
 TEST_F(ReplicaTest, DrainingAnswersWhatIsInFlightAndFlushesTheEvidence) {
   const auto one = StartNode("one");
