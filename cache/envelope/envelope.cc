@@ -88,6 +88,7 @@ std::string EncodeEnvelope(absl::string_view key, const CachedAnswer& answer, ui
   envelope.set_after_fence(answer.after_fence);
   if (answer.expires_at < absl::InfiniteFuture()) envelope.set_expires_at_us(absl::ToUnixMicros(answer.expires_at));
   envelope.set_load_us(std::max<int64_t>(absl::ToInt64Microseconds(answer.load_time), 0));
+  envelope.set_outlives_ttl(answer.outlives_ttl);
   if (answer.found) {
     envelope.set_plain_size(static_cast<uint32_t>(answer.body.size()));
     std::string compressed;
@@ -143,6 +144,7 @@ absl::StatusOr<CachedAnswer> DecodeEnvelope(absl::string_view key, absl::string_
   answer.etag = envelope.checksum();
   if (envelope.expires_at_us() != 0) answer.expires_at = absl::FromUnixMicros(envelope.expires_at_us());
   answer.load_time = absl::Microseconds(envelope.load_us());
+  answer.outlives_ttl = envelope.outlives_ttl();
   return answer;
 }
 

@@ -22,7 +22,13 @@ struct CachedAnswer {
   uint64_t etag = 0;
   absl::Time expires_at = absl::InfiniteFuture();  // The end of its TTL, by the filling replica's clock.
   absl::Duration load_time;                        // How long the database took.
+  bool outlives_ttl = false;                       // Redis keeps it longer than that.
 };
+
+// Has its TTL ended, though it was found? Of what Redis does not keep longer, Redis alone says so.
+inline bool IsStale(const CachedAnswer& answer, absl::Time now) {
+  return answer.outlives_ttl && now >= answer.expires_at;
+}
 
 // The etag of a body: equal for equal bodies.
 uint64_t Etag(bool found, absl::string_view body);

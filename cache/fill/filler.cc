@@ -18,9 +18,14 @@ bool IsDeadline(const absl::Status& status) {
   return status.code() == absl::StatusCode::kDeadlineExceeded || status.code() == absl::StatusCode::kCancelled;
 }
 
+// How long a value may be served after its TTL, while it is loaded again.
+absl::Duration StaleFor(const Endpoint& endpoint) {
+  return endpoint.stale_while_revalidate ? endpoint.freshness : absl::ZeroDuration();
+}
+
 // A fence outlives what is put behind it now.
 absl::Duration FenceTtl(const Endpoint& endpoint) {
-  return std::max(endpoint.ttl, endpoint.negative_ttl) + endpoint.timeout;
+  return std::max(endpoint.ttl, endpoint.negative_ttl) + StaleFor(endpoint) + endpoint.timeout;
 }
 
 // Had every one of `transactions` ended, and become visible, for the statement that ran under `snapshot`?
@@ -164,10 +169,11 @@ void Filler::LoadInPlaceOf(const CallPtr& call, const Found& found) {
   Load(call);
 }
 
-std::optional<Filled> Filler::Answer(const Miss& miss, const Found& found) {
+std::optional<Filled> Filler::Answer(const Miss& miss, const Found& found) const {
   if (!Admits(found)) return std::nullopt;
   absl::StatusOr<CachedAnswer> cached = DecodeEnvelope(miss.key, found.slot.bytes);
   if (!cached.ok()) return std::nullopt;  // Nobody can read it: it is replaced.
+  if (IsStale(*cached, clock_->Now())) return std::nullopt;
   Filled filled;
   filled.answer.found = cached->found;
   filled.answer.body = std::move(cached->body);
@@ -220,12 +226,13 @@ void Filler::Put(const CallPtr& call, ControlAnswer answer) {
   cached.after_fence = call->after_fence;
   cached.etag = Etag(cached.found, cached.body);
   cached.expires_at = clock_->Now() + ttl;
+  cached.outlives_ttl = endpoint.stale_while_revalidate;
   cached.load_time = filled.answer.answered_at - filled.answer.started_at;
   std::string envelope = EncodeEnvelope(call->miss.key, cached, endpoint.compress_above);
   // A fence that ends before the values behind it takes all of them along, of every key under its tag. Best effort.
   if (!call->ensured) store_->EnsureFences(call->miss.fence_keys, FenceTtl(endpoint), [](absl::StatusOr<Fences>) {});
   const std::string fill_id = random_->Id();
-  store_->Put(call->miss.key, call->seen, {fill_id, fences.tokens, std::move(envelope), ttl},
+  store_->Put(call->miss.key, call->seen, {fill_id, fences.tokens, std::move(envelope), ttl + StaleFor(endpoint)},
               [this, call, fill_id, filled = std::move(filled)](absl::StatusOr<bool> put) mutable {
                 filled.cached = put.ok() && *put;
                 if (filled.cached) filled.fill_id = fill_id;

@@ -106,8 +106,8 @@ class Filler {
   void AcquireRefreshLease(const CallPtr& call, std::string replaced);
   // The lease is held, and `found` was seen under it.
   void LoadInPlaceOf(const CallPtr& call, const Found& found);
-  // `found`, if it is an answer.
-  static std::optional<Filled> Answer(const Miss& miss, const Found& found);
+  // `found`, if it is an answer that is not stale.
+  std::optional<Filled> Answer(const Miss& miss, const Found& found) const;
   void KeepLease(const CallPtr& call);
   // Under a lease what is loaded is cached.
   void Load(const CallPtr& call);

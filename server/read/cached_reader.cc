@@ -29,6 +29,11 @@ absl::Status CheckNames(const v1::ReadRequest& request) {
   return absl::OkStatus();
 }
 
+// Until when an answer may be served: the end of its TTL or, where the endpoint says so, its freshness bound later.
+absl::Time ServableUntil(const cache::Endpoint& endpoint, const cache::CachedAnswer& answer) {
+  return answer.expires_at + (endpoint.stale_while_revalidate ? endpoint.freshness : absl::ZeroDuration());
+}
+
 }  // namespace
 
 // One read under way. The request lives until `done` is called.
@@ -77,9 +82,10 @@ struct CachedReader::Counters {
     };
     for (int reason = v1::READ_REASON_MODE_DATABASE; reason < v1::ReadReason_ARRAYSIZE; ++reason) {
       const auto named = static_cast<v1::ReadReason>(reason);
-      if (named != v1::READ_REASON_CACHE_HIT) reads[v1::SOURCE_DATABASE][reason] = read("database", named);
+      if (named != v1::READ_REASON_CACHE_HIT && named != v1::READ_REASON_CACHE_STALE)
+        reads[v1::SOURCE_DATABASE][reason] = read("database", named);
     }
-    for (v1::ReadReason reason : {v1::READ_REASON_CACHE_HIT, v1::READ_REASON_CACHE_MISS}) {
+    for (v1::ReadReason reason : {v1::READ_REASON_CACHE_HIT, v1::READ_REASON_CACHE_STALE, v1::READ_REASON_CACHE_MISS}) {
       reads[v1::SOURCE_CACHE][reason] = read("cache", reason);
     }
     for (int code = 1; code < static_cast<int>(errors.size()); ++code) {
@@ -95,7 +101,7 @@ struct CachedReader::Counters {
     garbage = candidate("garbage");
     unavailable = candidate("error");
     const auto refresh = [metrics](const char* outcome) {
-      return metrics->AddCounter("shadowline_refreshes_total", "Values that were loaded again before their TTL ended.",
+      return metrics->AddCounter("shadowline_refreshes_total", "Values that were loaded again before they were missed.",
                                  {{"outcome", outcome}});
     };
     refreshed = refresh("done");
@@ -256,7 +262,7 @@ void CachedReader::CompleteShadow(ShadowRead* shadow) {
     counters_->unavailable->Add();
     return deps_.verifier->Failed(shadow->drawn);
   }
-  std::optional<cache::CachedAnswer> answer = Decode(shadow->drawn.key, *found);
+  std::optional<cache::CachedAnswer> answer = Decode(*shadow->drawn.query.endpoint, shadow->drawn.key, *found);
   if (!answer.has_value()) return deps_.verifier->Missed(std::move(shadow->drawn), latency, /*fill=*/true);
   deps_.verifier->Submit({std::move(shadow->drawn), std::move(found->slot.fill), *std::move(answer), shadow->asked_at,
                           shadow->candidate_at, std::move(shadow->truth)},
@@ -275,7 +281,7 @@ void CachedReader::ReadCache(OpPtr op) {
                     [this, op = std::move(op)](absl::StatusOr<Found> found) mutable {
                       if (op->route.verify) op->candidate_latency = deps_.clock->Steady() - op->asked_at;
                       if (!found.ok()) return ReadWithoutCache(std::move(op));
-                      std::optional<cache::CachedAnswer> answer = Decode(op->key, *found);
+                      std::optional<cache::CachedAnswer> answer = Decode(*op->endpoint, op->key, *found);
                       if (!answer.has_value()) return Fill(std::move(op), std::move(found->fences));
                       ServeCached(std::move(op), std::move(found->slot.fill), *std::move(answer));
                     });
@@ -295,6 +301,7 @@ void CachedReader::ServeCached(OpPtr op, std::string fill, cache::CachedAnswer a
   }
   const absl::Time now = deps_.clock->Now();
   const absl::Duration age = std::max(now - answer.loaded_at, absl::ZeroDuration());
+  if (cache::IsStale(answer, now)) op->route.reason = v1::READ_REASON_CACHE_STALE;
   if (RefreshIsDue(*op, fill, answer, now)) {
     Refresh({op->AsQuery(), op->key, op->fence_keys, {}}, fill, answer, now);
   }
@@ -339,9 +346,10 @@ void CachedReader::Fill(OpPtr op, cache::Fences fences) {
 
 bool CachedReader::RefreshIsDue(const Op& op, const std::string& fill, const cache::CachedAnswer& answer,
                                 absl::Time now) {
-  if (deps_.refresher == nullptr || !op.endpoint->refresh_early) return false;
-  if (!EarlyRefresh::InTime(answer, now) || now >= answer.expires_at) return false;
-  if (!early_refresh_.Due(op.key, fill, deps_.clock->Steady())) return false;
+  if (deps_.refresher == nullptr || now >= ServableUntil(*op.endpoint, answer)) return false;
+  const bool stale = cache::IsStale(answer, now);
+  if (!stale && !(op.endpoint->refresh_early && EarlyRefresh::InTime(answer, now))) return false;
+  if (!early_refresh_.Due(op.key, fill, stale, deps_.clock->Steady())) return false;
   if (refreshes_ < options_.refreshes_max) return true;
   counters_->refresh_refused->Add();
   return false;
@@ -350,9 +358,10 @@ bool CachedReader::RefreshIsDue(const Op& op, const std::string& fill, const cac
 void CachedReader::Refresh(cache::Miss miss, std::string fill, const cache::CachedAnswer& answer, absl::Time now) {
   ++refreshes_;
   std::string key = miss.key;
-  // From the end of the TTL on callers load the value themselves, and would wait behind a refresh of it.
+  // From then on callers load the value themselves, and would wait behind a refresh of it.
+  const absl::Duration timeout = ServableUntil(*miss.query.endpoint, answer) - now;
   deps_.refresher->Refresh(
-      std::move(miss), std::move(fill), answer.expires_at - now,
+      std::move(miss), std::move(fill), timeout,
       [this, key = std::move(key), ttl = answer.expires_at - answer.loaded_at](absl::StatusOr<cache::Filled> filled) {
         --refreshes_;
         if (absl::IsAlreadyExists(filled.status())) return counters_->refreshed_elsewhere->Add();
@@ -362,15 +371,16 @@ void CachedReader::Refresh(cache::Miss miss, std::string fill, const cache::Cach
       });
 }
 
-std::optional<cache::CachedAnswer> CachedReader::Decode(const std::string& key, const Found& found) {
+std::optional<cache::CachedAnswer> CachedReader::Decode(const cache::Endpoint& endpoint, const std::string& key,
+                                                        const Found& found) {
   bool garbage = found.slot.kind == Slot::Kind::kForeign;
   if (cache::Admits(found)) {
     absl::StatusOr<cache::CachedAnswer> answer = cache::DecodeEnvelope(key, found.slot.bytes);
-    if (answer.ok()) {
+    if (answer.ok() && (!answer->outlives_ttl || deps_.clock->Now() < ServableUntil(endpoint, *answer))) {
       counters_->hits->Add();
       return *std::move(answer);
     }
-    garbage = true;
+    garbage = !answer.ok();
   }
   (garbage ? counters_->garbage : counters_->misses)->Add();
   return std::nullopt;

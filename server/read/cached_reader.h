@@ -7,7 +7,8 @@
 //              the control's where the cache is away
 //
 // A value that is read often is loaded again in the background shortly before its TTL ends (early_refresh.h); no caller
-// waits for that.
+// waits for that. Of an endpoint that is declared so, it is served for a while after its TTL, while one reader loads it
+// again; never where its fences do not stand.
 //
 // A caller whose answer comes from the database never waits for the cache. An answer from the cache is given only if,
 // at that very moment, the flag lease holds and the flags still send this key to the cache; otherwise the database is
@@ -105,7 +106,8 @@ class CachedReader final : public Reader {
   void Refresh(cache::Miss miss, std::string fill, const cache::CachedAnswer& answer, absl::Time now);
 
   // The answer in what was found; nothing where it is none. Counts what it was.
-  std::optional<cache::CachedAnswer> Decode(const std::string& key, const cache::Found& found);
+  std::optional<cache::CachedAnswer> Decode(const cache::Endpoint& endpoint, const std::string& key,
+                                            const cache::Found& found);
   void Reply(OpPtr op, shadowline::v1::Source source, bool found, std::string body, absl::Duration age, uint64_t etag);
   void Fail(OpPtr op, absl::Status status);
 

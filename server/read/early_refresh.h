@@ -2,14 +2,15 @@
 // a key that is read often is never missed.
 //
 //   EarlyRefresh early;
-//   if (EarlyRefresh::InTime(answer, now) && early.Due(key, fill, steady)) Refresh();
+//   if (EarlyRefresh::InTime(answer, now) && early.Due(key, fill, /*stale=*/false, steady)) Refresh();
 //   ...
 //   early.Refreshed(key, ttl, steady);        // it worked
 //
 // The time for it is the last tenth of the TTL, or four times as long as the load took where that is more, but never
 // more than half of the TTL. What is read twice within it, on one lane, is likely to be read after it as well, and then
 // the refresh costs no more than the miss that it saves. A key that is read once in a TTL is never refreshed. A refresh
-// that failed is tried again at the 4th, the 8th, the 16th read, and so on.
+// that failed is tried again at the 4th, the 8th, the 16th read, and so on. What is served stale is refreshed by the
+// first read, and tried again likewise.
 //
 // XFetch (A. Vattani, F. Chierichetti, K. Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015)
 // lets each read draw instead. It needs no memory, but keeps a key from expiring only where many reads fall into the
@@ -45,16 +46,16 @@ class EarlyRefresh {
     return left <= age && (left * 10 <= age + left || left <= answer.load_time * 4);
   }
 
-  // A read was answered by `fill`, in time. Is it the one to refresh? `now` is Clock::Steady().
-  bool Due(absl::string_view key, absl::string_view fill, absl::Duration now) {
+  // A read was answered by `fill`, in time or stale. Is it the one to refresh? `now` is Clock::Steady().
+  bool Due(absl::string_view key, absl::string_view fill, bool stale, absl::Duration now) {
     Place& place = PlaceOf(key);
-    const uint64_t id = base::Hash64(fill);
+    const uint64_t id = base::Hash64(fill, /*seed=*/stale);
     if (place.fill != id) {
       place.fill = id;
       place.reads = 0;
     }
     ++place.reads;
-    return place.reads >= 2 && std::has_single_bit(place.reads) && now >= place.not_before;
+    return place.reads >= (stale ? 1u : 2u) && std::has_single_bit(place.reads) && now >= place.not_before;
   }
 
   // `key` was, with a value that lives for `ttl`.

@@ -73,6 +73,7 @@ TEST(CatalogTest, CompilesAnEndpoint) {
   EXPECT_EQ(quote->schema, 1u);
   EXPECT_EQ(quote->compress_above, 4096u);
   EXPECT_TRUE(quote->refresh_early);
+  EXPECT_FALSE(quote->stale_while_revalidate);
   EXPECT_FALSE(quote->show_values);
   ASSERT_EQ(quote->tags.size(), 2u);
   EXPECT_EQ(quote->tags[0][0].literal, "product:");

@@ -26,6 +26,7 @@ CachedAnswer Answer(std::string body) {
   answer.after_fence = true;
   answer.expires_at = answer.loaded_at + absl::Seconds(60);
   answer.load_time = absl::Milliseconds(3);
+  answer.outlives_ttl = true;
   return answer;
 }
 
@@ -60,6 +61,7 @@ TEST(EnvelopeTest, GivesBackWhatWasPutIn) {
     EXPECT_TRUE(decoded->after_fence);
     EXPECT_EQ(decoded->expires_at, answer.expires_at);
     EXPECT_EQ(decoded->load_time, answer.load_time);
+    EXPECT_TRUE(decoded->outlives_ttl);
     EXPECT_EQ(decoded->etag, Etag(true, body));
   }
 }

@@ -25,11 +25,14 @@ class FillWorld {
  public:
   using Result = std::optional<absl::StatusOr<Filled>>;
 
-  explicit FillWorld(uint64_t seed) : sim(seed) {
+  explicit FillWorld(uint64_t seed, absl::Duration ttl = absl::Seconds(60), bool stale_while_revalidate = false)
+      : sim(seed) {
     Endpoint endpoint;
     endpoint.name = "pricing/quote";
     endpoint.family = "pricing";
-    endpoint.ttl = absl::Seconds(60);
+    endpoint.ttl = ttl;
+    endpoint.freshness = absl::Milliseconds(100);
+    endpoint.stale_while_revalidate = stale_while_revalidate;
     endpoint.negative_ttl = absl::Seconds(10);
     endpoint.timeout = absl::Seconds(5);
     endpoint.parameters.resize(1);

@@ -32,6 +32,7 @@ constexpr int kRows = 3;
 
 struct Plan {
   bool faults = true;
+  bool stale = false;                              // TTLs are short, and values are served stale.
   bool sim::SimRedis::Faults::*planted = nullptr;  // A protection that is taken away.
 };
 
@@ -44,6 +45,7 @@ struct Tally {
   uint64_t errors = 0;
   uint64_t invalidations = 0;
   uint64_t failed_invalidations = 0;
+  uint64_t stale = 0;      // Served after its TTL.
   uint64_t refreshes = 0;  // That were cached: in the place of an answer,
   uint64_t warmings = 0;   // or of none.
   std::vector<std::string> violations;
@@ -56,6 +58,7 @@ struct Tally {
     errors += other.errors;
     invalidations += other.invalidations;
     failed_invalidations += other.failed_invalidations;
+    stale += other.stale;
     refreshes += other.refreshes;
     warmings += other.warmings;
     violations.insert(violations.end(), other.violations.begin(), other.violations.end());
@@ -64,7 +67,8 @@ struct Tally {
 
 class Storm {
  public:
-  Storm(uint64_t seed, Plan plan) : seed_(seed), plan_(plan), world_(seed) {
+  Storm(uint64_t seed, Plan plan)
+      : seed_(seed), plan_(plan), world_(seed, plan.stale ? absl::Milliseconds(20) : absl::Seconds(60), plan.stale) {
     sim::SimControl::Options& control = world_.control.options();
     control.latency_min = absl::Microseconds(200);
     control.latency_max = absl::Milliseconds(5);
@@ -151,7 +155,9 @@ class Storm {
             absl::StatusOr<CachedAnswer> cached = DecodeEnvelope(world_.KeyOf(row->name), found->slot.bytes);
             if (cached.ok()) {
               ++tally_.hits;
-              if (Below(4) == 0) Refresh(lane, row, found->slot.fill, &tally_.refreshes);
+              const bool stale = IsStale(*cached, Now());
+              if (stale) ++tally_.stale;
+              if (stale || Below(4) == 0) Refresh(lane, row, found->slot.fill, &tally_.refreshes);
               return Answered(row, floor, cached->body, cached->loaded_at);
             }
           }
@@ -316,6 +322,15 @@ TEST(StaleFillTest, NoReadReturnsWhatWasLoadedBeforeAnAcknowledgedInvalidation) 
   ExpectQuiet(tally);
   EXPECT_GT(tally.failed_invalidations, 0u);
   EXPECT_GT(tally.errors, 0u);
+}
+
+TEST(StaleFillTest, NorWhereValuesAreServedStale) {
+  for (const bool faults : {false, true}) {
+    const Tally tally = RunSeeds(Seeds(50), {.faults = faults, .stale = true});
+    ExpectQuiet(tally);
+    EXPECT_GT(tally.stale, tally.reads / 100);
+    std::printf("served stale %llu\n", static_cast<unsigned long long>(tally.stale));
+  }
 }
 
 TEST(StaleFillTest, NorWithoutAnyFault) { ExpectQuiet(RunSeeds(Seeds(50), Plan{.faults = false})); }

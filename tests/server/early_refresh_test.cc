@@ -46,11 +46,21 @@ TEST(EarlyRefreshTest, TheSecondReadOfAFillIsDueThenLessAndLessOften) {
   EarlyRefresh early;
   std::vector<int> due;
   for (int read = 1; read <= 20; ++read) {
-    if (early.Due("key", "fill", absl::ZeroDuration())) due.push_back(read);
+    if (early.Due("key", "fill", false, absl::ZeroDuration())) due.push_back(read);
   }
   EXPECT_EQ(due, (std::vector<int>{2, 4, 8, 16}));
-  EXPECT_FALSE(early.Due("key", "next fill", absl::ZeroDuration()));
-  EXPECT_TRUE(early.Due("key", "next fill", absl::ZeroDuration()));
+  EXPECT_FALSE(early.Due("key", "next fill", false, absl::ZeroDuration()));
+  EXPECT_TRUE(early.Due("key", "next fill", false, absl::ZeroDuration()));
+}
+
+TEST(EarlyRefreshTest, WhatIsServedStaleIsDueAtOnce) {
+  EarlyRefresh early;
+  for (int read = 1; read <= 6; ++read) early.Due("key", "fill", false, absl::ZeroDuration());
+  std::vector<int> due;
+  for (int read = 1; read <= 10; ++read) {
+    if (early.Due("key", "fill", true, absl::ZeroDuration())) due.push_back(read);
+  }
+  EXPECT_EQ(due, (std::vector<int>{1, 2, 4, 8}));
 }
 
 TEST(EarlyRefreshTest, AKeyIsRefreshedTwiceInATtlAtMostWhateverTheClocksSay) {
@@ -58,7 +68,7 @@ TEST(EarlyRefreshTest, AKeyIsRefreshedTwiceInATtlAtMostWhateverTheClocksSay) {
   int refreshes = 0;
   // To this replica, each value seems to end at once.
   for (absl::Duration now; now < absl::Seconds(600); now += absl::Milliseconds(10)) {
-    if (!early.Due("key", std::to_string(refreshes), now)) continue;
+    if (!early.Due("key", std::to_string(refreshes), false, now)) continue;
     ++refreshes;
     early.Refreshed("key", absl::Seconds(60), now);
   }
@@ -248,6 +258,112 @@ TEST_F(NoRefreshTest, AnEndpointCanDoWithout) {
   }
   EXPECT_EQ(w_.refresh_control.queries(), 0u);
   EXPECT_GE(w_.control.queries(), 3u);
+}
+
+// ---- Served stale, within the freshness bound ----
+
+class StaleTest : public RefreshTest {
+ protected:
+  static constexpr absl::Duration kFreshness = absl::Seconds(5);
+  StaleTest()
+      : RefreshTest({.freshness = kFreshness,
+                     .ttl = absl::Seconds(60),
+                     .refresh_early = false,
+                     .stale_while_revalidate = true}) {}
+
+  // Until the value of `id` is past its TTL.
+  void Outlive(const std::string& id = "1") {
+    Read(0, id);
+    const auto held = cache::DecodeEnvelope(w_.Key(id), w_.redis.Find(w_.Key(id))->slot.bytes);
+    w_.world.RunFor(held->expires_at - w_.world.clock()->Now() + absl::Milliseconds(1));
+  }
+};
+
+TEST_F(StaleTest, IsServedOnceMoreWhileItIsLoadedAgain) {
+  Outlive();
+  w_.Write("1");  // A change that nobody has told the cache of.
+  const auto stale = Read(0);
+  EXPECT_EQ(stale->response.source(), v1::SOURCE_CACHE);
+  EXPECT_EQ(stale->response.reason(), v1::READ_REASON_CACHE_STALE);
+  EXPECT_EQ(stale->response.body(), R"({"price":1})");
+  EXPECT_GE(stale->response.age_us(), 54'000'000);
+  w_.world.RunFor(absl::Milliseconds(20));
+  const auto fresh = Read(1);
+  EXPECT_EQ(fresh->response.reason(), v1::READ_REASON_CACHE_HIT);
+  EXPECT_EQ(fresh->response.body(), R"({"price":4})");
+  EXPECT_EQ(w_.Metric(R"(shadowline_reads_total{reason="CACHE_STALE",source="cache"})"), 1);
+}
+
+TEST_F(StaleTest, ManyReadersCostOneLoad) {
+  Outlive();
+  std::vector<std::shared_ptr<ReadWorld::Answer>> answers;
+  for (int i = 0; i < 200; ++i) answers.push_back(Start(i % 2));
+  w_.world.RunFor(absl::Seconds(1));
+  for (const auto& answer : answers) {
+    EXPECT_TRUE(FromCache(*answer));
+    EXPECT_LT(answer->replied_at - answer->asked_at, absl::Milliseconds(2));
+  }
+  EXPECT_EQ(w_.refresh_control.queries(), 1u);
+  EXPECT_EQ(w_.control.queries(), 1u);
+}
+
+TEST_F(StaleTest, EndsWithTheFreshnessBoundWhereItCannotBeLoaded) {
+  w_.refresh_control.FailAll(absl::ResourceExhaustedError("the database is at its limit"));
+  int stale = 0;
+  absl::Duration oldest;
+  for (absl::Duration t; t < absl::Minutes(20); t += absl::Milliseconds(250)) {
+    const auto answer = Read(static_cast<int>(w_.world.random()->Below(2)));
+    stale += answer->response.reason() == v1::READ_REASON_CACHE_STALE;
+    oldest = std::max(oldest, absl::Microseconds(answer->response.age_us()));
+    w_.world.RunFor(absl::Milliseconds(250));
+  }
+  EXPECT_GT(stale, 100);
+  // An answer's age counts from before its load, its TTL from behind it.
+  EXPECT_LT(oldest, absl::Seconds(60) + kFreshness + absl::Milliseconds(10));
+  EXPECT_GT(oldest, absl::Seconds(54) + kFreshness - absl::Seconds(1));
+}
+
+TEST_F(StaleTest, WhatWasInvalidatedIsNeverServed) {
+  for (int round = 0; round < 200; ++round) {
+    Outlive();
+    // Before, while and after it is loaded again.
+    Start(0);
+    w_.world.RunFor(absl::Milliseconds(8) * w_.world.random()->Unit());
+    w_.Write("1");
+    bool fenced = false;
+    w_.invalidator.Invalidate({{"acme", "quote:1"}}, {}, [&](absl::Status status) { fenced = status.ok(); });
+    while (!fenced && w_.world.executor()->RunOne()) {
+    }
+    const absl::Time acknowledged_at = w_.world.clock()->Now();
+    for (int i = 0; i < 4; ++i) {
+      const auto answer = Read(i % 2);
+      ASSERT_TRUE(w_.database.HeldBetween(ReadWorld::Row("1"), answer->response.body(), acknowledged_at,
+                                          w_.world.clock()->Now()))
+          << "round " << round;
+    }
+    w_.world.RunFor(absl::Seconds(1));
+  }
+}
+
+TEST_F(StaleTest, IsNoAnswerForWhoMayNotServeIt) {
+  Outlive();
+  w_.options.stale_while_revalidate = false;
+  w_.PublishCatalog(kFreshness);
+  EXPECT_FALSE(FromCache(*Read(0)));
+  EXPECT_EQ(w_.control.queries(), 2u);
+}
+
+TEST_F(StaleTest, IsNoAnswerOnceTheBoundWasMadeShorter) {
+  Outlive();
+  w_.PublishCatalog(absl::Milliseconds(100));
+  w_.world.RunFor(absl::Milliseconds(100));
+  EXPECT_FALSE(FromCache(*Read(0)));
+}
+
+TEST_F(RefreshTest, WithoutTheDeclarationNothingOutlivesItsTtl) {
+  Read(0);
+  w_.world.RunFor(absl::Seconds(61));
+  EXPECT_EQ(w_.redis.Find(w_.Key("1")), nullptr);
 }
 
 }  // namespace

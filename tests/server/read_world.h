@@ -38,6 +38,7 @@ struct ReadWorldOptions {
   absl::Duration freshness = absl::Seconds(1);
   absl::Duration ttl = absl::Minutes(10);
   bool refresh_early = true;
+  bool stale_while_revalidate = false;
   absl::Duration lease = absl::Hours(10'000);
   CachedReader::Options reader;
   Verifier::Options verifier;
@@ -109,6 +110,7 @@ class ReadWorld {
     endpoint.negative_ttl = absl::Minutes(1);
     endpoint.timeout = absl::Seconds(5);
     endpoint.refresh_early = options.refresh_early;
+    endpoint.stale_while_revalidate = options.stale_while_revalidate;
     endpoint.tags = {{{.literal = "quote:"}, {.literal = "", .parameter = 0}}, {{.literal = "tenant"}}};
     catalog.Publish(std::make_shared<cache::CompiledCatalog>(++catalog_revision_, shadowline::v1::Catalog(),
                                                              std::vector<cache::Endpoint>{endpoint}));
@@ -197,7 +199,7 @@ class ReadWorld {
     return at == std::string::npos ? -1 : std::stod(text.substr(at + sample.size() + 2));
   }
 
-  const ReadWorldOptions options;
+  ReadWorldOptions options;  // Of the endpoint: as of the next PublishCatalog.
   sim::SimWorld world;
   sim::SimDatabase database;
   base::Random control_random;  // Apart, so that what else happens does not change how long the database takes.
