@@ -1,7 +1,6 @@
 #include "tests/pagila/application.h"
 
-#include <zlib.h>
-
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <filesystem>
@@ -15,21 +14,14 @@
 #include "absl/strings/str_split.h"
 #include "base/random.h"
 #include "tests/demo/application.h"
+#include "tests/support/trace.h"
 
 namespace shadowline::pagila {
 namespace {
 
 using shadowline::v1::InvalidateRequest;
-
-std::string SourceFolder() {
-  const char* folder = std::getenv("SHADOWLINE_SOURCE_DIR");
-  return folder == nullptr ? std::filesystem::current_path().string() : folder;
-}
-
-std::string SharedData() {
-  const char* shared = std::getenv("SHADOWLINE_SHARED");
-  return absl::StrCat(shared == nullptr ? SourceFolder() + "/../shared" : shared, "/data/");
-}
+using support::SharedData;
+using support::SourceFolder;
 
 InvalidateRequest Tags(const std::string& tenant, const std::vector<std::string>& tags) {
   InvalidateRequest request;
@@ -181,41 +173,30 @@ class Pagila final : public Application {
     std::vector<int64_t> customers;
   };
 
-  // Lines of t_ms,tenant,family,id,op,ttl_s. Times are left out: the replay keeps the order alone.
+  // Times and TTLs are left out: the replay keeps the order alone.
   void ReadTrace(size_t most) {
-    const std::string path = SharedData() + "trace_100k.csv.gz";
-    const std::unique_ptr<gzFile_s, int (*)(gzFile)> file(gzopen(path.c_str(), "rb"), gzclose);
-    if (file == nullptr) throw std::runtime_error("cannot open " + path);
-    static const auto& kKinds =
-        *new std::map<absl::string_view, Operation::Kind>{{"read", Operation::kRead},
-                                                          {"update", Operation::kUpdate},
-                                                          {"delete", Operation::kDelete},
-                                                          {"bulk_update", Operation::kBulkUpdate}};
+    const auto trace = support::ReadTrace();
+    if (!trace.has_value()) throw std::runtime_error("the shared data has no trace");
     // Which endpoint a family is must not depend on how much of the trace is read.
     std::map<std::string, size_t> families;
-    std::vector<std::array<std::string, 4>> lines;
-    char line[256];
-    gzgets(file.get(), line, sizeof(line));
-    while (gzgets(file.get(), line, sizeof(line)) != nullptr) {
-      const std::vector<std::string> fields = absl::StrSplit(line, ',');
-      if (fields.size() != 6) throw std::runtime_error(absl::StrCat(path, ": ", line));
-      families[fields[2]] = 0;
-      if (lines.size() < most) lines.push_back({fields[1], fields[2], fields[3], fields[4]});
-    }
+    for (const support::Access& access : *trace) families[access.family] = 0;
     size_t rank = 0;
     for (auto& [family, place] : families) place = rank++;
     std::map<std::string, size_t> seen;  // Entities of each family, in the order of their first appearance.
     std::map<std::pair<std::string, std::string>, size_t> entities;
     std::map<std::string, size_t> index;
-    for (const auto& [tenant, family, id, op] : lines) {
-      const auto [entity, fresh] = entities.try_emplace({family, id}, seen[family]);
-      if (fresh) ++seen[family];
+    for (size_t i = 0; i < std::min(most, trace->size()); ++i) {
+      const support::Access& access = (*trace)[i];
+      const auto [entity, fresh] = entities.try_emplace({access.family, access.id}, seen[access.family]);
+      if (fresh) ++seen[access.family];
       size_t country = 0;
-      if (!absl::SimpleAtoi(tenant.substr(1), &country)) throw std::runtime_error("a tenant's number: " + tenant);
-      const Question question = About(countries_.at(country), families[family], entity->second);
+      if (!absl::SimpleAtoi(access.tenant.substr(1), &country)) {
+        throw std::runtime_error("a tenant's number: " + access.tenant);
+      }
+      const Question question = About(countries_.at(country), families[access.family], entity->second);
       const auto [at, unknown] = index.try_emplace(question.SerializeAsString(), questions_.size());
       if (unknown) questions_.push_back(question);
-      operations_.push_back({kKinds.at(op), at->second});
+      operations_.push_back({access.kind, at->second});
     }
   }
 

@@ -19,13 +19,19 @@
 #include "shadowline/v1/cache.pb.h"
 #include "shadowline/v1/read.pb.h"
 #include "tests/support/private_servers.h"
+#include "tests/support/trace.h"
 
 namespace shadowline::pagila {
 
 using Question = shadowline::v1::ReadRequest;
 
 struct Operation {
-  enum Kind { kRead, kUpdate, kDelete, kBulkUpdate };
+  using Kind = support::Access::Kind;
+  static constexpr Kind kRead = Kind::kRead;
+  static constexpr Kind kUpdate = Kind::kUpdate;
+  static constexpr Kind kDelete = Kind::kDelete;
+  static constexpr Kind kBulkUpdate = Kind::kBulkUpdate;
+
   Kind kind = kRead;
   size_t question =
       0;  // What is read; or whose data is written. A bulk update writes all of that endpoint's, in the tenant.

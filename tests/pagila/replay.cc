@@ -149,7 +149,7 @@ Replay::Replay(Application* application)
     std::vector<size_t> all(questions.size());
     std::iota(all.begin(), all.end(), 0);
     pqxx::work work(connection_);
-    judge_ = std::make_unique<Judge>(oracle_.Answers(work, all), kFreshness);
+    judge_ = std::make_unique<support::Judge>(oracle_.Answers(work, all), kFreshness);
   }
   const auto channel = grpc::CreateChannel(server_.address(), grpc::InsecureChannelCredentials());
   reads_ = shadowline::v1::ReadService::NewStub(channel);

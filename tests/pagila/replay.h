@@ -33,7 +33,7 @@
 #include "shadowline/v1/read.grpc.pb.h"
 #include "shadowline/v1/rollout.grpc.pb.h"
 #include "tests/pagila/application.h"
-#include "tests/pagila/judge.h"
+#include "tests/support/judge.h"
 #include "tests/support/private_servers.h"
 #include "tests/support/shadowlined.h"
 
@@ -91,7 +91,7 @@ class Replay {
   struct Answer {
     grpc::Status status;
     shadowline::v1::ReadResponse response;
-    Opinion opinion;
+    support::Opinion opinion;
   };
   Answer Read(size_t question);
   void Write(const Operation& operation, Invalidation invalidation);
@@ -113,7 +113,7 @@ class Replay {
   support::PrivateRedis redis_;
   pqxx::connection connection_;
   const Oracle oracle_;
-  std::unique_ptr<Judge> judge_;
+  std::unique_ptr<support::Judge> judge_;
   std::map<Tag, std::vector<size_t>> tagged_;  // The questions of each tag.
   support::Shadowlined server_;
   std::unique_ptr<shadowline::v1::ReadService::Stub> reads_;

@@ -2,23 +2,28 @@
 
 #include <time.h>
 
+#include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "base/executor.h"
 
 namespace shadowline::support {
-namespace {
 
-// Precise to some tens of microseconds, which gRPC's own timers are not.
-void SleepUntil(const base::Clock& clock, absl::Duration due) {
-  const absl::Duration left = due - clock.Steady();
-  if (left <= absl::ZeroDuration()) return;
-  const timespec wait = absl::ToTimespec(left);
-  clock_nanosleep(CLOCK_MONOTONIC, 0, &wait, nullptr);
+Pace::Pace(const base::Clock* clock, double rate, uint64_t seed, absl::Duration late_max)
+    : clock_(clock), mean_gap_(absl::Seconds(1) / rate), late_max_(late_max), random_(seed), due_(clock->Steady()) {}
+
+absl::Duration Pace::Next() {
+  const absl::Duration now = clock_->Steady();
+  due_ = std::max(due_ + mean_gap_ * -std::log(1 - random_.Unit()), now - late_max_);
+  if (due_ > now) {
+    // Precise to some tens of microseconds, which gRPC's own timers are not.
+    const timespec wait = absl::ToTimespec(due_ - now);
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &wait, nullptr);
+  }
+  return due_;
 }
-
-}  // namespace
 
 struct OpenLoop::Call {
   size_t id = 0;
@@ -32,11 +37,7 @@ struct OpenLoop::Call {
 
 OpenLoop::OpenLoop(Options options, const base::Clock* clock, std::function<Question()> next,
                    std::function<void(const Reply&)> done)
-    : options_(std::move(options)),
-      clock_(clock),
-      next_(std::move(next)),
-      done_(std::move(done)),
-      random_(options_.seed) {
+    : options_(std::move(options)), clock_(clock), next_(std::move(next)), done_(std::move(done)) {
   for (const auto& channel : options_.channels) stubs_.push_back(shadowline::v1::ReadService::NewStub(channel));
   receiver_ = base::StartThread("load-receive", [this] { Receive(); });
   sender_ = base::StartThread("load-send", [this] { Send(); });
@@ -50,11 +51,9 @@ void OpenLoop::Stop() {
 }
 
 void OpenLoop::Send() {
-  const absl::Duration mean_gap = absl::Seconds(1) / options_.rate;
-  absl::Duration due = clock_->Steady();
+  Pace pace(clock_, options_.rate, options_.seed);
   for (uint64_t turn = 0; !stopping_; ++turn) {
-    due += mean_gap * -std::log(1 - random_.Unit());
-    SleepUntil(*clock_, due);
+    const absl::Duration due = pace.Next();
     if (sent_ - received_ >= options_.outstanding) {
       ++dropped_;
       continue;
@@ -79,6 +78,66 @@ void OpenLoop::Receive() {
     const absl::Duration received = clock_->Steady();
     ++received_;
     done_({call->id, call->status, call->response, call->due, call->sent, received});
+  }
+}
+
+struct ClosedLoop::Call {
+  size_t id = 0;
+  absl::Duration sent;
+  std::optional<grpc::ClientContext> context;
+  grpc::Status status;
+  shadowline::v1::ReadResponse response;
+  std::unique_ptr<grpc::ClientAsyncResponseReader<shadowline::v1::ReadResponse>> reader;
+};
+
+ClosedLoop::ClosedLoop(Options options, const base::Clock* clock, std::function<Question(size_t)> next,
+                       std::function<void(size_t, const Reply&)> done)
+    : options_(std::move(options)), clock_(clock), next_(std::move(next)), done_(std::move(done)) {
+  for (const auto& channel : options_.channels) stubs_.push_back(shadowline::v1::ReadService::NewStub(channel));
+  for (size_t i = 0; i < options_.threads; ++i) {
+    threads_.push_back(base::StartThread("load", [this, i] { Run(i); }));
+  }
+}
+
+void ClosedLoop::Stop() {
+  stopping_ = true;
+  Wait();
+}
+
+void ClosedLoop::Wait() {
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+}
+
+void ClosedLoop::Run(size_t thread) {
+  grpc::CompletionQueue queue;
+  std::vector<Call> calls(options_.outstanding);
+  size_t under_way = 0;
+  size_t turn = thread;
+  const auto send = [&](Call* call) {
+    if (stopping_ || (options_.reads > 0 && sent_.fetch_add(1) >= options_.reads)) return;
+    const Question question = next_(thread);
+    call->id = question.id;
+    call->response.Clear();
+    call->context.emplace();
+    call->context->set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(options_.timeout));
+    call->sent = clock_->Steady();
+    call->reader = stubs_[turn++ % stubs_.size()]->AsyncRead(&*call->context, *question.request, &queue);
+    call->reader->Finish(&call->response, &call->status, call);
+    ++under_way;
+  };
+  for (Call& call : calls) send(&call);
+  void* tag = nullptr;
+  bool ok = false;
+  while (under_way > 0 && queue.Next(&tag, &ok)) {
+    auto* call = static_cast<Call*>(tag);
+    --under_way;
+    done_(thread, {call->id, call->status, call->response, call->sent, call->sent, clock_->Steady()});
+    send(call);
+  }
+  queue.Shutdown();
+  while (queue.Next(&tag, &ok)) {
   }
 }
 

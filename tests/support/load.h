@@ -33,6 +33,25 @@
 
 namespace shadowline::support {
 
+// The moments at which independent callers arrive: exponential gaps, at a steady rate.
+//
+// Threads: compatible.
+class Pace {
+ public:
+  // A caller who is behind by more than `late_max` starts anew from there, instead of making up for it.
+  Pace(const base::Clock* clock, double rate, uint64_t seed, absl::Duration late_max = absl::InfiniteDuration());
+
+  // Waits for the next moment, and returns when that was due.
+  absl::Duration Next();
+
+ private:
+  const base::Clock* const clock_;
+  const absl::Duration mean_gap_;
+  const absl::Duration late_max_;
+  base::Random random_;
+  absl::Duration due_;
+};
+
 // What to ask; `id` is handed back with the reply.
 struct Question {
   size_t id = 0;
@@ -83,13 +102,51 @@ class OpenLoop {
   const std::function<void(const Reply&)> done_;
   std::vector<std::unique_ptr<shadowline::v1::ReadService::Stub>> stubs_;
   grpc::CompletionQueue queue_;
-  base::Random random_;
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> sent_{0};
   std::atomic<uint64_t> received_{0};
   std::atomic<uint64_t> dropped_{0};
   std::thread sender_;
   std::thread receiver_;
+};
+
+// ClosedLoop keeps a number of reads under way, each followed by the next as soon as it is answered: as much load as
+// the servers take. What it measures is no latency that a caller would meet, since a slow server is asked less.
+//
+// Threads: `next` and `done` are called on the loop's own threads, each with the number of its thread; neither may
+//          block. Stop and Wait may be called from any other thread.
+class ClosedLoop {
+ public:
+  struct Options {
+    std::vector<std::shared_ptr<grpc::Channel>> channels;
+    size_t threads = 1;
+    size_t outstanding = 64;  // Of each thread, over all channels.
+    absl::Duration timeout = absl::Seconds(10);
+    uint64_t reads = 0;  // Ends by itself after so many; 0: when it is stopped.
+  };
+
+  ClosedLoop(Options options, const base::Clock* clock, std::function<Question(size_t thread)> next,
+             std::function<void(size_t thread, const Reply&)> done);
+  ~ClosedLoop() { Stop(); }
+
+  // Sends nothing more, and returns once every answer was handed to `done`. Idempotent.
+  void Stop();
+  // Returns once `reads` were answered.
+  void Wait();
+
+ private:
+  struct Call;
+
+  void Run(size_t thread);
+
+  const Options options_;
+  const base::Clock* const clock_;
+  const std::function<Question(size_t)> next_;
+  const std::function<void(size_t, const Reply&)> done_;
+  std::vector<std::unique_ptr<shadowline::v1::ReadService::Stub>> stubs_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<uint64_t> sent_{0};
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace shadowline::support

@@ -109,5 +109,45 @@ TEST_F(OpenLoopTest, WhatIsDueBeyondTheLimitIsDroppedAndCounted) {
   EXPECT_EQ(load.sent(), answered);
 }
 
+TEST_F(OpenLoopTest, AClosedLoopAnswersAsManyReadsAsItWasAskedFor) {
+  std::atomic<int> asked{0};
+  std::atomic<int> answered{0};
+  ClosedLoop load(
+      {.channels = {server_.Connect()}, .threads = 2, .outstanding = 5, .reads = 1001}, &clock_,
+      [&](size_t) {
+        return Question{static_cast<size_t>(asked++), &quick_};
+      },
+      [&](size_t, const Reply& reply) {
+        EXPECT_TRUE(reply.status.ok());
+        EXPECT_LE(reply.sent, reply.received);
+        ++answered;
+      });
+  load.Wait();
+  EXPECT_EQ(asked, 1001);
+  EXPECT_EQ(answered, 1001);
+}
+
+TEST_F(OpenLoopTest, AClosedLoopHasNoMoreUnderWayThanItMay) {
+  std::atomic<int> asked{0};
+  std::atomic<int> answered{0};
+  ClosedLoop load(
+      {.channels = {server_.Connect()}, .outstanding = 3}, &clock_,
+      [&](size_t) {
+        ++asked;
+        return Question{0, &stuck_};
+      },
+      [&](size_t, const Reply&) { ++answered; });
+  base::Mutex mutex;
+  base::MutexLock lock(&mutex);
+  const auto full = +[](std::atomic<int>* count) { return *count >= 3; };
+  while (!mutex.AwaitWithTimeout(absl::Condition(full, &asked), absl::Milliseconds(1))) {
+  }
+  EXPECT_EQ(asked, 3);
+  EXPECT_EQ(answered, 0);
+  server_.Release();
+  load.Stop();
+  EXPECT_EQ(asked, answered);
+}
+
 }  // namespace
 }  // namespace shadowline::support

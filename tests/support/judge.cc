@@ -1,13 +1,12 @@
-#include "tests/pagila/judge.h"
+#include "tests/support/judge.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "absl/strings/str_cat.h"
 #include "base/hash.h"
 
-namespace shadowline::pagila {
-
-using support::Judgement;
+namespace shadowline::support {
 
 Judge::Judge(const std::vector<std::string>& first, absl::Duration delta) : delta_(delta) {
   for (const std::string& body : first) {
@@ -33,28 +32,30 @@ void Judge::Committed(size_t question, int64_t version, absl::Duration now) {
 
 void Judge::Invalidated(size_t question, int64_t version, absl::Duration now) {
   base::MutexLock lock(&mutex_);
-  lives_[question].invalidations.push_back({version, now});
+  std::vector<Floor>& floors = lives_[question].floors;
+  if (floors.empty()) {
+    floors.push_back({now, version});
+  } else {
+    // Two that were told in the wrong order: the later one counts as told last.
+    floors.push_back({std::max(now, floors.back().since), std::max(version, floors.back().version)});
+  }
 }
 
 Opinion Judge::Of(size_t question, absl::string_view body, absl::Duration sent, absl::Duration received) const {
   const uint64_t digest = base::Hash64(body);
   base::MutexLock lock(&mutex_);
   const Life& life = lives_[question];
-  int64_t oldest = 1;  // The oldest version that may still be shown.
-  for (const Invalidation& invalidation : life.invalidations) {
-    if (invalidation.acknowledged <= sent) oldest = std::max(oldest, invalidation.version);
-  }
-  Opinion opinion;
-  int64_t shown = 0;  // The newest version with these bytes.
-  for (size_t i = 0; i < life.answers.size(); ++i) {
-    if (life.answers[i] != digest) continue;
-    shown = static_cast<int64_t>(i) + 1;
-    if (opinion.judgement == Judgement::kRight) continue;
+  // Whatever was the newest even earlier is no better than the newest that it can have been.
+  for (size_t version = life.answers.size(); version > 0; --version) {
+    if (life.answers[version - 1] != digest) continue;
+    const auto shown = static_cast<int64_t>(version);
     const Judgement judgement = history_.Judge({{life.scope, shown}}, sent, received, delta_);
-    if (judgement != Judgement::kNever) opinion.judgement = judgement;
+    if (judgement == Judgement::kNever) continue;
+    const auto after = std::upper_bound(life.floors.begin(), life.floors.end(), sent,
+                                        [](absl::Duration at, const Floor& floor) { return at < floor.since; });
+    return {judgement, after != life.floors.begin() && shown < std::prev(after)->version};
   }
-  opinion.older_than_invalidation = shown > 0 && shown < oldest;
-  return opinion;
+  return {};
 }
 
-}  // namespace shadowline::pagila
+}  // namespace shadowline::support
