@@ -42,8 +42,8 @@ function(shadowline_binary name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
 endfunction()
 
-# shadowline_test(NAME LABEL unit|sim|conformance|integration SOURCES a.cc ... DEPS b ... [TIMEOUT seconds] [TSAN])
-# One program with GoogleTest's main; its label says what it needs: `conformance` and `integration` start a private
+# shadowline_test(NAME LABEL unit|sim|conformance|integration|chaos SOURCES a.cc ... DEPS b ... [TIMEOUT seconds] [TSAN])
+# One program with GoogleTest's main; its label says what it needs: `conformance`, `integration` and `chaos` start a private
 # PostgreSQL and Redis. TSAN: it has threads but no gRPC, so `./dev test --tsan` runs it too.
 add_custom_target(tsan_tests)
 function(shadowline_test name)

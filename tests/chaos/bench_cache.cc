@@ -1,0 +1,140 @@
+// Whether cached reads ever lie, and what the cache costs when everything around it breaks: the chaos scenarios in
+// full, on real processes.
+//
+//   bench_cache [--json FILE] [--only NAME]... [--reads 1000000]
+//
+// The file holds the figures of the scenarios that were run, and of no other; tests/chaos/scenarios.h says what they
+// mean. The exit status is 1 where anybody was lied to, or something did not come back.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/chaos/outcome.h"
+#include "tests/chaos/scenarios.h"
+#include "tests/support/private_servers.h"
+#include "tests/support/shadowlined.h"
+
+namespace shadowline::chaos {
+namespace {
+
+void Tell(const std::string& line) {
+  std::printf("%s\n", line.c_str());
+  std::fflush(stdout);
+}
+
+// Runs another program of this project to its end, and returns the JSON file that it was asked for with
+// `json_argument`.
+nlohmann::json RunForJson(std::vector<std::string> command, const std::string& json_argument) {
+  const support::ScratchFolder folder("bench");
+  const std::string json = folder.path() + "/report.json";
+  command.push_back(json_argument + json);
+  support::ChildProcess process(command, folder.path() + "/output");
+  const int status = process.Wait();
+  std::ifstream in(json);
+  nlohmann::json report = nlohmann::json::parse(in, nullptr, /*allow_exceptions=*/false);
+  if (report.is_discarded()) {
+    std::ifstream output(folder.path() + "/output");
+    throw std::runtime_error(absl::StrCat(command[0], " ended with ", status, ":\n",
+                                          std::string(std::istreambuf_iterator<char>(output), {})));
+  }
+  return report;
+}
+
+// The five faults that are planted into the simulated storm, each by taking one protection away. Its test program says
+// which of them its check has caught.
+Outcome PlantedInSimulation(const Progress& progress) {
+  const nlohmann::json report =
+      RunForJson({support::ProgramFolder() + "/../tests/bin/stale_fill_sim_test", "--gtest_filter=*IsCaught"},
+                 "--gtest_output=json:");
+  Outcome outcome;
+  double planted = 0;
+  double caught = 0;
+  for (const auto& suite : report.at("testsuites")) {
+    for (const auto& test : suite.at("testsuite")) {
+      if (test.at("status") != "RUN") continue;
+      const bool passed = !test.contains("failures");
+      ++planted;
+      caught += passed;
+      progress(absl::StrCat("simulation: ", test.at("name").get<std::string>(), ": ", passed ? "yes" : "NO"));
+    }
+  }
+  outcome.figures = {{"planted_faults", planted}, {"planted_faults_caught", caught}};
+  outcome.Expect(planted == 5 && caught == 5, absl::StrCat("of 5 planted faults, ", caught, " were caught"));
+  return outcome;
+}
+
+struct Scenario {
+  std::string name;
+  std::function<Outcome()> run;
+};
+
+int Run(const std::string& json_path, const std::vector<std::string>& only, uint64_t reads) {
+  const std::vector<Scenario> scenarios = {
+      {"storm", [&] { return Storm({.reads = reads}, Tell); }},
+      {"planted", [] { return PlantedStorm(Tell); }},
+      {"simulation", [] { return PlantedInSimulation(Tell); }},
+      {"stampede", [] { return Stampede({}, Tell); }},
+      {"outage", [] { return Outage({}, Tell); }},
+      {"trace", [] { return Trace({}, Tell); }},
+  };
+  for (const std::string& name : only) {
+    const auto named = [&](const Scenario& scenario) { return scenario.name == name; };
+    if (std::any_of(scenarios.begin(), scenarios.end(), named)) continue;
+    std::fprintf(stderr, "--only: there is no scenario %s; expected one of:", name.c_str());
+    for (const Scenario& scenario : scenarios) std::fprintf(stderr, " %s", scenario.name.c_str());
+    std::fprintf(stderr, "\n");
+    return 64;
+  }
+  nlohmann::json report = nlohmann::json::object();
+  std::vector<std::string> faults;
+  for (const Scenario& scenario : scenarios) {
+    if (!only.empty() && std::find(only.begin(), only.end(), scenario.name) == only.end()) continue;
+    Tell("---- " + scenario.name);
+    Outcome outcome;
+    try {
+      outcome = scenario.run();
+    } catch (const std::exception& error) {
+      outcome.faults.push_back(error.what());
+    }
+    for (const auto& [name, value] : outcome.figures) {
+      if (!std::isfinite(value)) continue;  // It was never reached; a fault says so.
+      if (value == std::floor(value)) {
+        report[name] = static_cast<int64_t>(value);
+      } else {
+        report[name] = value;
+      }
+    }
+    for (const std::string& fault : outcome.faults) faults.push_back(scenario.name + ": " + fault);
+    // Also what came before a scenario that is interrupted.
+    if (!json_path.empty()) std::ofstream(json_path) << report.dump(2) << "\n";
+  }
+  Tell("---- summary");
+  for (const auto& [name, value] : report.items()) Tell(absl::StrCat(name, " ", value.dump()));
+  for (const std::string& fault : faults) Tell("FAULT " + fault);
+  return faults.empty() ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace shadowline::chaos
+
+int main(int argc, char** argv) {
+  CLI::App app("Whether cached reads ever lie, while everything around them breaks.");
+  std::string json_path;
+  std::vector<std::string> only;
+  uint64_t reads = 1'000'000;
+  app.add_option("--json", json_path, "Write the figures to this file");
+  app.add_option("--only", only, "Run this scenario alone; may be given again");
+  app.add_option("--reads", reads, "Reads of the storm")->check(CLI::Range(10'000, 100'000'000));
+  CLI11_PARSE(app, argc, argv);
+  return shadowline::chaos::Run(json_path, only, reads);
+}

@@ -1,0 +1,40 @@
+// The scenarios of `./dev bench cache`, short: nobody is lied to, and everything comes back. How fast is for the
+// benchmark to say.
+#include <gtest/gtest.h>
+
+#include <iostream>
+
+#include "tests/chaos/scenarios.h"
+
+namespace shadowline::chaos {
+namespace {
+
+void Tell(const std::string& line) { std::cout << line << "\n"; }
+
+void ExpectFaultless(const Outcome& outcome) {
+  for (const auto& [name, value] : outcome.figures) std::cout << name << " " << value << "\n";
+  for (const std::string& fault : outcome.faults) ADD_FAILURE() << fault;
+}
+
+TEST(ChaosTest, NoAnswerOfAStormIsOlderThanAnInvalidationOrTheBound) {
+  ExpectFaultless(Storm({.reads = 20'000, .rows = 1200, .threads = 1}, Tell));
+}
+
+TEST(ChaosTest, FaultsThatArePlantedIntoAStormAreCaught) { ExpectFaultless(PlantedStorm(Tell)); }
+
+TEST(ChaosTest, AStampedeCostsOneControlQueryAndSurvivesItsLoader) {
+  ExpectFaultless(Stampede({.reads = 400, .rounds = 3, .kills = 1}, Tell));
+}
+
+TEST(ChaosTest, RedisMayDieAndHang) {
+  // No more reads at once than there are connections to the database: none has to wait for one, however slow the
+  // machine.
+  ExpectFaultless(Outage({.outstanding = 20, .threads = 1, .rows = 400, .reads = 1'000, .slow_percent = 0}, Tell));
+}
+
+TEST(ChaosTest, ARealTraceHitsAsOftenAsAnExactCacheAndNeverLies) {
+  ExpectFaultless(Trace({.operations = 4'000, .threads = 4}, Tell));
+}
+
+}  // namespace
+}  // namespace shadowline::chaos
