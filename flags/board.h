@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "flags/flag.h"
+#include "flags/lives.h"
 
 namespace shadowline::flags {
 
@@ -34,7 +35,7 @@ class Snapshot {
  public:
   using Targets = std::map<std::pair<std::string, std::string>, Flag>;  // by (family, tenant)
 
-  Snapshot(uint64_t revision, absl::flat_hash_set<std::string> tenants, Targets targets);
+  Snapshot(uint64_t revision, absl::flat_hash_set<std::string> tenants, Targets targets, Lives lives = {});
 
   uint64_t revision() const { return revision_; }
   bool HasTenant(absl::string_view tenant) const { return tenants_.contains(tenant); }
@@ -42,11 +43,13 @@ class Snapshot {
   // A target without a flag is DATABASE. Never null; lives as long as the snapshot.
   const Flag* Find(absl::string_view tenant, absl::string_view family) const;
   const Targets& targets() const { return targets_; }
+  const Lives& lives() const { return lives_; }
 
  private:
   const uint64_t revision_;
   const absl::flat_hash_set<std::string> tenants_;
   const Targets targets_;
+  const Lives lives_;
   absl::flat_hash_map<std::string, const Flag*> index_;  // by tenant, NUL, family
 };
 
@@ -60,6 +63,7 @@ class Board {
   // Grows with every snapshot that Current() changes to, after the change: a reader keeps its copy until this has
   // moved, so that a read takes no lock.
   uint64_t version() const { return version_.load(std::memory_order_acquire); }
+  absl::Duration lease() const { return lease_; }
   // May this replica still serve from the cache?
   bool Leased() const;
 

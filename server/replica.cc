@@ -44,6 +44,7 @@
 #include "rollout/postgres/epochs.h"
 #include "rollout/postgres/state_store.h"
 #include "server/catalog_loader.h"
+#include "server/fleet_lives.h"
 #include "server/postgres/migrate.h"
 #include "server/read/cached_reader.h"
 #include "server/read/catalog_holder.h"
@@ -107,6 +108,7 @@ struct Replica::Parts {
             &state, &source),
         evidence(&state, replica_id, o.replica_name),
         ledger(&clock),
+        lives(&board, &state, &state_pool, &clock),
         state_pool({.name = "state", .threads = 2, .queue_limit = 256}),
         background(&clock, "background") {}
 
@@ -127,7 +129,7 @@ struct Replica::Parts {
   absl::Status Serve();
   void UpdateGauges();
 
-  cache::RedisStore::Options RedisOptions() const;
+  cache::RedisStore::Options RedisOptions();
   cache::PostgresControl::Options ControlOptions(const std::string& name, size_t connections, size_t queue) const;
   std::optional<rollout::CatalogFacts> FactsOf(const std::string& family) const;
 
@@ -161,6 +163,7 @@ struct Replica::Parts {
   std::unique_ptr<diff::Flusher> flusher;
   std::unique_ptr<Verifier> verifier;
   std::unique_ptr<CatalogLoader> loader;
+  FleetLives lives;
   base::ThreadPool state_pool;
   base::EventLoop background;
 
@@ -552,7 +555,7 @@ void Replica::Parts::UpdateGauges() {
   background.PostAfter(kGaugesEvery, [this] { UpdateGauges(); });
 }
 
-cache::RedisStore::Options Replica::Parts::RedisOptions() const {
+cache::RedisStore::Options Replica::Parts::RedisOptions() {
   const auto& redis = options.redis;
   // Checked with the other options.
   auto address = cache::RedisAddress::Parse(redis.socket.empty() ? redis.address.ToString() : "unix:" + redis.socket);
@@ -563,6 +566,7 @@ cache::RedisStore::Options Replica::Parts::RedisOptions() const {
   result.database = redis.db;
   result.command_timeout = redis.timeout;
   result.outstanding_max = redis.max_outstanding;
+  result.lives = &lives;
   return result;
 }
 

@@ -25,6 +25,8 @@ constexpr size_t kInputBytes = 64 << 10;
 // hiredis moves what is left of its buffer after each reply, so it is fed little at a time.
 constexpr size_t kFeedBytes = 8 << 10;
 constexpr size_t kMarkBytes = 8;
+// How often it is asked whether the fleet uses a life by now.
+constexpr absl::Duration kAwaitUse = absl::Milliseconds(50);
 
 // One executor writes a counter, so it needs no atomic addition.
 template <typename Number>
@@ -91,6 +93,7 @@ void RedisConnection::Shutdown() {
 
 absl::Status RedisConnection::Admit() const {
   if (link_ != Link::kUp) return absl::UnavailableError(absl::StrCat("redis ", address_, ": not connected"));
+  if (!Used()) return absl::UnavailableError(absl::StrCat("redis ", address_, ": another one has taken its place"));
   if (pending_.size() >= options_.outstanding_max || output_.size() - written_ >= options_.output_max_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat("redis ", address_, ": too many outstanding commands"));
   }
@@ -140,7 +143,8 @@ void RedisConnection::Fail(std::shared_ptr<Waiter> waiter, uint32_t step, absl::
 }
 
 bool RedisConnection::Reachable() const {
-  return link_ == Link::kUp && (!breaker_.has_value() || breaker_->state(clock_->Steady()) != Breaker::State::kOpen);
+  return link_ == Link::kUp && Used() &&
+         (!breaker_.has_value() || breaker_->state(clock_->Steady()) != Breaker::State::kOpen);
 }
 
 std::optional<Breaker::Permit> RedisConnection::AdmitRead(uint32_t draw_ppm) {
@@ -196,11 +200,9 @@ void RedisConnection::OnReady(short events) {  // NOLINT: poll(2)'s own type
 
 void RedisConnection::Connect() {
   link_ = Link::kConnecting;
-  const uint64_t term = ++term_;
+  ++term_;
   Add(&stats_->attempts);
-  Later(options_.connect_timeout, [this, term] {
-    if (term == term_ && (link_ == Link::kConnecting || link_ == Link::kGreeting)) Drop("it does not answer");
-  });
+  LimitGreeting();
   if (resolved_.has_value()) return Open(*std::exchange(resolved_, std::nullopt));
   // A name can take many seconds, and this executor has none to spare. It may be longer than this attempt: then the
   // next takes what was found.
@@ -218,6 +220,14 @@ void RedisConnection::Connect() {
       if (link_ == Link::kConnecting && descriptor_ < 0) return Open(found);
       if (found.ok()) resolved_ = *found;
     });
+  });
+}
+
+void RedisConnection::LimitGreeting() {
+  awaiting_use_ = false;
+  Later(options_.connect_timeout, [this, term = term_, greeting = ++greetings_] {
+    if (term != term_ || greeting != greetings_ || awaiting_use_) return;
+    if (link_ == Link::kConnecting || link_ == Link::kGreeting) Drop("it does not answer");
   });
 }
 
@@ -275,10 +285,40 @@ void RedisConnection::AskMark(absl::AnyInvocable<void()> then) {
               if (replication.empty()) return Drop("INFO does not say which Redis it is");
               const std::string mark = base::Digest128(absl::StrCat(*process, replication)).substr(0, kMarkBytes);
               if (!mark_.empty() && mark_ != mark) return Drop("it began a new life as a master");
+              if (mark_.empty()) used_version_ = 0;
               mark_ = mark;
-              then();
+              absl::string_view replaces = InfoField((*reply)->text, "master_replid2");
+              if (replaces.find_first_not_of('0') == absl::string_view::npos) replaces = "";
+              AwaitUse({mark, std::string(replication), std::string(replaces), address_}, std::move(then));
             });
 }
+
+void RedisConnection::AwaitUse(RedisLife life, absl::AnyInvocable<void()> then) {
+  if (options_.lives == nullptr) return then();
+  const uint64_t version = options_.lives->version();
+  used_ = options_.lives->Usable(mark_);
+  used_version_ = version;
+  if (used_) return then();
+  if (link_ == Link::kUp) return Drop("another one has taken its place");
+  options_.lives->Found(life);
+  awaiting_use_ = true;
+  Later(kAwaitUse, [this, term = term_, then = std::move(then)]() mutable {
+    if (term != term_ || link_ != Link::kGreeting) return;
+    LimitGreeting();
+    AskMark(std::move(then));
+  });
+}
+
+bool RedisConnection::Used() const {
+  if (options_.lives == nullptr || !options_.master) return true;
+  if (const uint64_t version = options_.lives->version(); version != used_version_) {
+    used_ = options_.lives->Usable(mark_);
+    used_version_ = version;
+  }
+  return used_;
+}
+
+bool RedisConnection::Vouched() const { return options_.lives == nullptr || (options_.lives->Certain() && Used()); }
 
 void RedisConnection::WatchLater() {
   Later(options_.mark_interval, [this, term = term_] {

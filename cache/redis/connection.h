@@ -11,7 +11,8 @@
 //
 // A master's connection knows the mark of the Redis that it leads to: of its process, and of its time as a master
 // (INFO: run_id and master_replid). After a restart or a failover that mark is another one. It is read with each
-// connection and every `mark_interval`; a Redis that is no master, or not the same any more, is given up.
+// connection and every `mark_interval`; a Redis that is no master, or not the same any more, is given up. So is one
+// whose life the fleet does not use any more; one that it does not use yet comes up once it does.
 //
 // With a breaker (cache/redis/breaker.h) reads of a Redis that is slow or failing are refused at once.
 //
@@ -51,6 +52,7 @@
 #include "base/random.h"
 #include "cache/redis/address.h"
 #include "cache/redis/breaker.h"
+#include "cache/redis/lives.h"
 #include "cache/redis/reply.h"
 
 namespace shadowline::cache {
@@ -89,6 +91,8 @@ class RedisConnection final : public base::Pollable {
     absl::Duration mark_interval = absl::Milliseconds(500);
     // Keeps reads from a Redis that is slow or failing. None: every read is tried.
     std::optional<Breaker::Options> breaker;
+    // Which masters' lives may be used. Null: every one. Borrowed.
+    Lives* lives = nullptr;
     // Called for each new connection: may Introduce() more commands before it counts as up.
     std::function<void(RedisConnection*)> greet;
   };
@@ -126,6 +130,9 @@ class RedisConnection final : public base::Pollable {
   const std::string& address() const { return address_; }
   // Of the Redis that is up; empty where it need not be a master.
   const std::string& mark() const { return mark_; }
+  // Does the fleet use this Redis, for all that this replica knows, and does it know that for certain? Without it, what
+  // was written here may not be read by others.
+  bool Vouched() const;
   // Numbers the connections: a descriptor may be the same number again.
   uint64_t term() const { return term_; }
   // Nothing is under way on another thread.
@@ -184,6 +191,11 @@ class RedisConnection final : public base::Pollable {
   void Watch(absl::AnyInvocable<void()> then);
   // Asks for this Redis' mark; `then` runs if it is a master, and has not changed since it was asked last.
   void AskMark(absl::AnyInvocable<void()> then);
+  // `then` runs if, or as soon as, the fleet uses this life.
+  void AwaitUse(RedisLife life, absl::AnyInvocable<void()> then);
+  bool Used() const;
+  // Gives a connection up that is not up in time.
+  void LimitGreeting();
   void WatchLater();
   void Close(absl::string_view cause);
   void Write();
@@ -208,8 +220,13 @@ class RedisConnection final : public base::Pollable {
   uint64_t term_ = 0;
   std::string address_;
   std::string mark_;
-  uint32_t turn_ = 0;      // Attempts so far, hence which address is next.
-  uint32_t failures_ = 0;  // Attempts since the connection was last up.
+  // Whether the fleet uses the life of `mark_`, as of this version of Options::lives.
+  mutable uint64_t used_version_ = 0;
+  mutable bool used_ = false;
+  bool awaiting_use_ = false;
+  uint64_t greetings_ = 0;  // Numbers what LimitGreeting limits.
+  uint32_t turn_ = 0;       // Attempts so far, hence which address is next.
+  uint32_t failures_ = 0;   // Attempts since the connection was last up.
   // Where the address is a name.
   std::thread resolver_;
   bool resolving_ = false;

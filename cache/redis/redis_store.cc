@@ -310,7 +310,12 @@ void RedisStore::ReplaceFence(std::string fence_key, std::string token, absl::Ti
        std::move(named), Milliseconds(ttl), absl::StrCat(kFenceTransactionsMax)},
       /*key=*/3, /*mark=*/4, [done = std::move(done)](RedisConnection* from, absl::StatusOr<Reply*> reply) mutable {
         if (!reply.ok()) return done(reply.status());
-        done((*reply)->type == Reply::Type::kInteger ? absl::OkStatus() : Answered(from->address(), **reply));
+        if ((*reply)->type != Reply::Type::kInteger) return done(Answered(from->address(), **reply));
+        if (!from->Vouched()) {
+          return done(absl::UnavailableError(absl::StrCat(
+              "redis ", from->address(), ": fenced, but whether others use this Redis is not certain; retry")));
+        }
+        done(absl::OkStatus());
       });
 }
 

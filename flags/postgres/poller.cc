@@ -15,6 +15,7 @@
 #include "base/executor.h"
 #include "base/log.h"
 #include "base/postgres/session.h"
+#include "flags/postgres/lives.h"
 
 namespace shadowline::flags {
 namespace {
@@ -46,7 +47,30 @@ uint64_t AskRevision(pqxx::connection& connection) {
   return work.exec1("SELECT revision FROM shadowline.flag_state")[0].as<uint64_t>();
 }
 
-std::shared_ptr<const Snapshot> Load(pqxx::connection& connection) {
+// `known` are the lives that this replica has heard of before.
+Lives LoadLives(pqxx::transaction_base& work, const Lives* known, const base::Clock& clock, absl::Duration lease) {
+  Lives lives;
+  // Whoever was to hear of a life this old has: it needs no more waiting for.
+  const absl::Duration settled = lease + kLongestRegistration;
+  for (const pqxx::row& row : work.exec_params(
+           "SELECT l.number, decode(l.mark, 'hex'), l.began_at < clock_timestamp() - $1 * interval '1 second', "
+           "EXISTS (SELECT FROM shadowline.cache_life n WHERE n.replaces = l.lineage AND n.mark <> l.mark) "
+           "FROM shadowline.cache_life l",
+           absl::ToDoubleSeconds(settled))) {
+    lives.newest = std::max(lives.newest, row[0].as<uint64_t>());
+    if (row[3].as<bool>()) continue;
+    std::string mark = pqxx::binarystring(row[1]).str();
+    absl::Duration from = row[2].as<bool>() ? -absl::InfiniteDuration() : clock.Steady() + lease;
+    if (known != nullptr) {
+      if (const auto before = known->usable_from.find(mark); before != known->usable_from.end()) from = before->second;
+    }
+    lives.usable_from.emplace(std::move(mark), from);
+  }
+  return lives;
+}
+
+std::shared_ptr<const Snapshot> Load(pqxx::connection& connection, const Snapshot* held, const base::Clock& clock,
+                                     absl::Duration lease) {
   pqxx::transaction<pqxx::repeatable_read, pqxx::read_only> work(connection);
   const uint64_t revision = work.exec1("SELECT revision FROM shadowline.flag_state")[0].as<uint64_t>();
 
@@ -71,8 +95,9 @@ std::shared_ptr<const Snapshot> Load(pqxx::connection& connection) {
     flag.changed_at = absl::FromUnixMicros(row[11].as<int64_t>());
     targets.emplace(std::make_pair(row[0].c_str(), row[1].c_str()), std::move(flag));
   }
+  Lives lives = LoadLives(work, held == nullptr ? nullptr : &held->lives(), clock, lease);
   work.commit();
-  return std::make_shared<const Snapshot>(revision, std::move(tenants), std::move(targets));
+  return std::make_shared<const Snapshot>(revision, std::move(tenants), std::move(targets), std::move(lives));
 }
 
 }  // namespace
@@ -146,7 +171,7 @@ void Poller::Serve(bool* worked) {
     if (held != nullptr && held->revision() == revision) {
       deps_.board->Renew(revision, asked_at);
     } else {
-      std::shared_ptr<const Snapshot> loaded = Load(connection);
+      std::shared_ptr<const Snapshot> loaded = Load(connection, held.get(), *deps_.clock, deps_.board->lease());
       const uint64_t loaded_revision = loaded->revision();
       deps_.board->Publish(std::move(loaded), asked_at);
       const bool newer = held == nullptr || loaded_revision > held->revision();

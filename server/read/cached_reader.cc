@@ -52,6 +52,7 @@ struct CachedReader::Op {
   // Of the target's flag, as of `flags_version`.
   uint64_t flags_version = 0;
   uint64_t flags_revision = 0;
+  uint64_t lives = 0;  // flags::Lives::newest
   uint64_t epoch = 0;
   uint64_t window = 0;
   flags::Mode mode = flags::Mode::kDatabase;
@@ -168,6 +169,7 @@ absl::Status CachedReader::Prepare(Op* op) {
   const flags::Flag& flag = *flags->Find(request.tenant(), op->endpoint->family);
   op->flags_version = flags_.version();
   op->flags_revision = flags->revision();
+  op->lives = flags->lives().newest;
   op->epoch = flag.epoch;
   op->window = flag.window;
   op->mode = flag.mode;
@@ -196,8 +198,9 @@ bool CachedReader::StillFromCache(Op* op) {
   const flags::Snapshot& flags = *flags_.Refresh();
   const flags::Flag& flag = *flags.Find(op->request->tenant(), op->endpoint->family);
   const Route now = ChooseRoute(flag, leased, op->request->consistency(), op->draws);
-  // A new epoch dropped what was found under the old one.
-  if (now.from_cache && flag.epoch == op->epoch) return true;
+  // A new epoch dropped what was found under the old one, and another Redis may have taken the place of that which
+  // answered.
+  if (now.from_cache && flag.epoch == op->epoch && flags.lives().newest == op->lives) return true;
   op->route = {.reason = now.from_cache ? v1::READ_REASON_CACHE_MISS : now.reason};
   op->flags_revision = flags.revision();
   return false;

@@ -5,6 +5,7 @@
 #include <poll.h>
 
 #include "absl/strings/str_cat.h"
+#include "flags/postgres/lives.h"
 #include "base/postgres/session.h"
 #include "server/postgres/migrate.h"
 #include "tests/support/private_servers.h"
@@ -133,6 +134,32 @@ TEST_F(PollerTest, P5AQuestionThatHangsEndsTheLeaseAndDoesNotDelayStop) {
     return absl::OkStatus();
   });
   EXPECT_TRUE(held.ok()) << held;
+}
+
+TEST_F(PollerTest, ALifeThatComesInAnothersPlaceEndsItAndWaitsForTheLease) {
+  Poller poller(Options(absl::Milliseconds(50)), Deps());
+  poller.Start();
+  ASSERT_TRUE(seen_.Await(1));
+  const auto lives = [this] { return board_.Current()->lives(); };
+  EXPECT_TRUE(lives().usable_from.empty());
+
+  const std::string first = "\x01mark--1", second = "\x02mark--2";
+  ASSERT_TRUE(RegisterLife(&sessions_, {first, "lineage-1", "", "redis:1"}).ok());
+  ASSERT_TRUE(seen_.Await(2));
+  EXPECT_LE(lives().usable_from.at(first), clock_.Steady()) << "nobody can be using another one";
+
+  ASSERT_TRUE(RegisterLife(&sessions_, {second, "lineage-2", "lineage-1", "redis:2"}).ok());
+  ASSERT_TRUE(seen_.Await(3));
+  const Lives after = lives();
+  EXPECT_EQ(after.usable_from.size(), 1u) << "the first was replaced";
+  EXPECT_GT(after.usable_from.at(second), clock_.Steady() + board_.lease() / 2);
+
+  // One that was replaced does not come back, and what is known already changes nothing.
+  ASSERT_TRUE(RegisterLife(&sessions_, {first, "lineage-1", "", "redis:1"}).ok());
+  ASSERT_TRUE(RegisterLife(&sessions_, {second, "lineage-2", "lineage-1", "redis:2"}).ok());
+  ASSERT_TRUE(seen_.Await(SetMode("acme", "CACHE", /*notify=*/true)));
+  EXPECT_EQ(board_.Current()->revision(), 4u);
+  EXPECT_EQ(lives().usable_from, after.usable_from) << "the wait does not begin anew";
 }
 
 }  // namespace

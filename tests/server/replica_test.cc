@@ -917,6 +917,34 @@ TEST_F(ReplicaTest, AnInvalidationThatIsAcknowledgedIsObeyedByBothReplicas) {
   EXPECT_GT(load.Count(Hit), 0u);
 }
 
+// Both masters are alive, and each replica is connected to its own: what a partition does, or a failover that has not
+// reached everybody.
+TEST_F(ReplicaTest, P6AMasterThatWasReplacedIsNotReadAnyMoreThoughItStillAnswers) {
+  const support::PrivateRedis successor({"--replicaof", "127.0.0.1", absl::StrCat(redis_.port())});
+  cache::RedisClient promoted(successor.socket());
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] {
+    return absl::StrContains(promoted.Command({"INFO", "replication"}).text, "master_link_status:up");
+  }));
+  const auto one = StartNode("one");
+  support::Shadowlined::Options options = OptionsOf("two");
+  options.redis = "unix:" + successor.socket();
+  const auto two = std::make_unique<Node>(std::move(options));
+  one->Promote("stock");
+  AwaitCached(one.get(), "stock");
+
+  ASSERT_EQ(promoted.Command({"REPLICAOF", "NO", "ONE"}).type, cache::Reply::Type::kStatus);
+  ASSERT_EQ(Write(1), 2);
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] { return two->Invalidate(1).ok(); })) << two->server.Log();
+  EXPECT_EQ(one->Read(Ask("stock", 1)).Version(), 2) << one->server.Log();
+  // Nor does it acknowledge what it fences where nobody looks.
+  ASSERT_EQ(Write(1), 3);
+  EXPECT_EQ(one->Invalidate(1).error_code(), grpc::StatusCode::UNAVAILABLE);
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] { return two->Invalidate(1).ok(); }));
+  EXPECT_EQ(one->Read(Ask("stock", 1)).Version(), 3);
+  EXPECT_TRUE(AwaitTrue(kLimit, [&] { return two->Read(Ask("stock", 1)).FromCache(); }));
+  EXPECT_EQ(two->Read(Ask("stock", 1)).Version(), 3);
+}
+
 // The invalidation is ahead of the commit, as change capture's can be. Without its transaction in the fence, the first
 // read would leave the old version in the cache, and nothing would take it away.
 TEST_F(ReplicaTest, WhatATransactionThatIsStillOpenWillChangeIsNotCachedBehindItsFence) {
