@@ -73,6 +73,18 @@ Outcome PlantedInSimulation(const Progress& progress) {
   return outcome;
 }
 
+// The figures that another benchmark of this project comes to in a short run.
+Outcome Figures(std::vector<std::string> command, const std::vector<std::string>& names, const Progress& progress) {
+  progress("runs " + command[0]);
+  command[0] = support::ProgramFolder() + "/" + command[0];
+  const nlohmann::json report = RunForJson(command, "--json=");
+  Outcome outcome;
+  for (const std::string& name : names) {
+    if (report.contains(name)) outcome.figures[name] = report.at(name).get<double>();
+  }
+  return outcome;
+}
+
 struct Scenario {
   std::string name;
   std::function<Outcome()> run;
@@ -81,11 +93,22 @@ struct Scenario {
 int Run(const std::string& json_path, const std::vector<std::string>& only, uint64_t reads) {
   const std::vector<Scenario> scenarios = {
       {"storm", [&] { return Storm({.reads = reads}, Tell); }},
-      {"planted", [] { return PlantedStorm(Tell); }},
+      {"captured", [&] { return CapturedStorm({.reads = reads / 5, .writes_per_second = 50}, Tell); }},
+      {"planted", [] { return PlantedStorm(absl::Seconds(2), Tell); }},
       {"simulation", [] { return PlantedInSimulation(Tell); }},
       {"stampede", [] { return Stampede({}, Tell); }},
       {"outage", [] { return Outage({}, Tell); }},
       {"trace", [] { return Trace({}, Tell); }},
+      {"capture",
+       [] {
+         return Figures({"bench_capture", "--rounds=3", "--seconds=3", "--kills=3"}, {"capture_p99_ms", "capture_lost"},
+                        Tell);
+       }},
+      {"floor",
+       [] {
+         return Figures({"bench_floor", "--rounds=3", "--requests=60000"}, {"cached_over_echo", "near_over_echo"},
+                        Tell);
+       }},
   };
   for (const std::string& name : only) {
     const auto named = [&](const Scenario& scenario) { return scenario.name == name; };

@@ -9,6 +9,9 @@
 namespace shadowline::chaos {
 namespace {
 
+// More than a busy machine stands still.
+constexpr absl::Duration kFreshness = absl::Seconds(5);
+
 void Tell(const std::string& line) { std::cout << line << "\n"; }
 
 void ExpectFaultless(const Outcome& outcome) {
@@ -17,10 +20,15 @@ void ExpectFaultless(const Outcome& outcome) {
 }
 
 TEST(ChaosTest, NoAnswerOfAStormIsOlderThanAnInvalidationOrTheBound) {
-  ExpectFaultless(Storm({.reads = 20'000, .rows = 1200, .threads = 1}, Tell));
+  ExpectFaultless(Storm({.reads = 20'000, .rows = 1200, .threads = 1, .freshness = kFreshness}, Tell));
 }
 
-TEST(ChaosTest, FaultsThatArePlantedIntoAStormAreCaught) { ExpectFaultless(PlantedStorm(Tell)); }
+TEST(ChaosTest, NorWhereNobodyInvalidatesButCapture) {
+  ExpectFaultless(CapturedStorm(
+      {.reads = 10'000, .rows = 1200, .threads = 1, .writes_per_second = 50, .freshness = kFreshness}, Tell));
+}
+
+TEST(ChaosTest, FaultsThatArePlantedIntoAStormAreCaught) { ExpectFaultless(PlantedStorm(kFreshness, Tell)); }
 
 TEST(ChaosTest, AStampedeCostsOneControlQueryAndSurvivesItsLoader) {
   ExpectFaultless(Stampede({.reads = 400, .rounds = 3, .kills = 1}, Tell));
@@ -29,11 +37,13 @@ TEST(ChaosTest, AStampedeCostsOneControlQueryAndSurvivesItsLoader) {
 TEST(ChaosTest, RedisMayDieAndHang) {
   // No more reads at once than there are connections to the database: none has to wait for one, however slow the
   // machine.
-  ExpectFaultless(Outage({.outstanding = 20, .threads = 1, .rows = 400, .reads = 1'000, .slow_percent = 0}, Tell));
+  ExpectFaultless(
+      Outage({.outstanding = 20, .threads = 1, .rows = 400, .reads = 1'000, .freshness = kFreshness, .slow_percent = 0},
+             Tell));
 }
 
 TEST(ChaosTest, ARealTraceHitsAsOftenAsAnExactCacheAndNeverLies) {
-  ExpectFaultless(Trace({.operations = 4'000, .threads = 4}, Tell));
+  ExpectFaultless(Trace({.operations = 4'000, .threads = 4, .freshness = kFreshness}, Tell));
 }
 
 }  // namespace

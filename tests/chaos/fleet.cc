@@ -14,7 +14,7 @@ namespace {
 namespace v1 = shadowline::v1;
 
 constexpr const char* kTenants[] = {"acme", "globex"};
-constexpr const char* kNames[kEndpoints] = {"stock/item", "stock/near", "stock/slow", "stock/counted"};
+constexpr const char* kNames[kEndpoints] = {"stock/item", "stock/near", "stock/slow", "stock/brief", "stock/counted"};
 
 // `dawdle` and `told` are declared STABLE, as all functions of the catalog's statements have to be.
 constexpr char kSchema[] = R"sql(
@@ -25,19 +25,23 @@ CREATE FUNCTION told(id bigint) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
   BEGIN PERFORM pg_notify('loads', id::text); RETURN true; END $$;
 )sql";
 
-std::string Catalog(uint32_t sample_ppm) {
-  const auto endpoint = [](const std::string& name, const std::string& and_also, const std::string& also) {
+std::string Catalog(const Fleet::Options& options) {
+  const auto endpoint = [&](const std::string& name, const std::string& and_also, const std::string& also,
+                            const std::string& ttl = "10m") {
     return absl::StrCat("      ", name, ":\n        sql: SELECT 'item/' || tenant || '/' || id || '=' || version AS ",
                         "versions FROM item WHERE tenant = :tenant AND id = :id AND present", and_also,
                         "\n        parameters: {id: {type: integer}}\n        tags: [\"item:{id}\"]\n",
-                        "        freshness: 2s\n        ttl: 10m\n        negative_ttl: 10m\n        timeout: 10s\n",
-                        also);
+                        "        freshness: ", absl::FormatDuration(options.freshness), "\n        ttl: ", ttl,
+                        "\n        negative_ttl: ", ttl, "\n        timeout: 10s\n", also);
   };
-  return absl::StrCat("version: 1\ntenants: {list: [acme, globex]}\nfamilies:\n  stock:\n    endpoints:\n",
-                      endpoint("item", "", ""), endpoint("near", "", "        near: true\n"),
-                      endpoint("slow", " AND dawdle(CASE WHEN random() < 0.1 THEN 0.3 + random() ELSE 0 END)", ""),
-                      endpoint("counted", " AND told(id) AND dawdle(0.1)", ""),
-                      "    policy: {ramp_ppm: [1000000], cache_sample_ppm: ", sample_ppm, "}\n");
+  return absl::StrCat(
+      "version: 1\ntenants: {list: [acme, globex]}\nfamilies:\n  stock:\n    endpoints:\n", endpoint("item", "", ""),
+      endpoint("near", "", "        near: true\n"),
+      endpoint("slow", " AND dawdle(CASE WHEN random() < 0.1 THEN 0.3 + random() ELSE 0 END)", ""),
+      endpoint("brief", "", "        stale_while_revalidate: true\n        warm: 5\n", "300ms"),
+      endpoint("counted", " AND told(id) AND dawdle(0.1)", ""),
+      "    policy: {ramp_ppm: [1000000], cache_sample_ppm: ", options.sample_ppm, "}\n",
+      options.capture ? "capture:\n  tables:\n    public.item: {tenant: \"{tenant}\", tags: [\"item:{id}\"]}\n" : "");
 }
 
 }  // namespace
@@ -82,7 +86,7 @@ Fleet::Fleet(const Options& options) : rows_(options.rows), database_(postgres_.
       requests_.push_back(std::move(request));
     }
   }
-  judge_ = std::make_unique<support::Judge>(bodies, kFreshness);
+  judge_ = std::make_unique<support::Judge>(bodies, options.freshness);
   {
     pqxx::connection connection(source());
     pqxx::work work(connection);
@@ -93,7 +97,7 @@ Fleet::Fleet(const Options& options) : rows_(options.rows), database_(postgres_.
     }
     work.commit();
   }
-  const std::string yaml = Catalog(options.sample_ppm);
+  const std::string yaml = Catalog(options);
   nodes_ = StartNodes({.source = source(),
                        .redis = options.redis,
                        .extra_config = options.extra_config,
@@ -147,6 +151,27 @@ uint64_t Fleet::Commit(pqxx::connection* connection, size_t number, const Write&
   if (!how.pretend && (!how.ahead || how.fences_get_lost)) invalidate({});
   judge_->Invalidated(number, version, clock_.Steady());
   return repeated;
+}
+
+bool Fleet::CommitCaptured(pqxx::connection* connection, size_t number, uint64_t turn) {
+  Row& row = table_[number];
+  std::string position;
+  {
+    pqxx::work work(*connection);
+    row.version += 1;
+    work.exec_params("UPDATE item SET version = $1 WHERE tenant = $2 AND id = $3", row.version, row.tenant, row.id);
+    const int64_t version = judge_->Committing(number, row.Body(), clock_.Steady());
+    work.commit();
+    judge_->Committed(number, version, clock_.Steady());
+  }
+  {
+    pqxx::nontransaction work(*connection);
+    position = work.exec1("SELECT pg_current_wal_insert_lsn()")[0].as<std::string>();
+  }
+  v1::ReadRequest request = requests_[Id(number, turn % 2 == 0 ? Endpoint::kItem : Endpoint::kNear)];
+  request.set_at_least(position);
+  const support::Answer answer = nodes_[turn % nodes_.size()]->Read(request);
+  return !answer.status.ok() || answer.response.body() == row.Body();
 }
 
 void Fleet::Heal() {

@@ -7,6 +7,7 @@
 //   item     a plain read
 //   near     kept in the replica's own memory as well
 //   slow     a tenth of its loads takes longer than a lease, after it has seen the row
+//   brief    expires all the time: loaded again early, served while it is loaded again, and warmed
 //   counted  takes a while, and PostgreSQL notifies the channel `loads` of each of its loads
 //
 // Ownership: the servers are the scenario's, but for PostgreSQL.
@@ -32,7 +33,6 @@
 
 namespace shadowline::chaos {
 
-inline constexpr absl::Duration kFreshness = absl::Seconds(2);
 // Far more than anything here takes; what takes longer has not come back.
 inline constexpr absl::Duration kLimit = absl::Seconds(60);
 // What a loader's lease lasts when the loader dies (Filler::Options).
@@ -41,8 +41,8 @@ inline constexpr absl::Duration kLease = absl::Seconds(1);
 inline constexpr int kConnections = 8;
 inline constexpr int kVerifyConnections = 2;
 
-enum class Endpoint { kItem, kNear, kSlow, kCounted };
-inline constexpr size_t kEndpoints = 4;
+enum class Endpoint { kItem, kNear, kSlow, kBrief, kCounted };
+inline constexpr size_t kEndpoints = 5;
 
 // Starts replicas with a catalog, and promotes a family of it: on return each of them knows of that.
 struct NodesOptions {
@@ -62,7 +62,9 @@ class Fleet {
     std::string redis;  // As of the configuration's redis.address.
     std::string extra_config;
     size_t replicas = 3;
-    size_t rows = 1000;       // Over two tenants, which take turns.
+    size_t rows = 1000;  // Over two tenants, which take turns.
+    absl::Duration freshness = absl::Seconds(2);
+    bool capture = false;     // Changes are captured as well.
     uint32_t sample_ppm = 0;  // Of the reads that the cache answers: how many are verified against the database.
   };
 
@@ -94,6 +96,10 @@ class Fleet {
     bool forget = false;
     bool pretend = false;
   };
+  // Commits a row's next version, and leaves its invalidation to change capture. Then one who knows of the write reads
+  // the row, through any replica; false: and was answered with another version.
+  [[nodiscard]] bool CommitCaptured(pqxx::connection* connection, size_t row, uint64_t turn);
+
   // Commits a row's next version, and invalidates it through the replicas in turn until that is acknowledged. Returns
   // how often the invalidation had to be sent again.
   uint64_t Commit(pqxx::connection* connection, size_t row, const Write& how, uint64_t turn);

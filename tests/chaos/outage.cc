@@ -49,11 +49,12 @@ class Concurrency {
 
 Outcome Outage(const OutageSize& size, const Progress& progress) {
   support::PrivateRedis redis;
-  Fleet fleet({.redis = "unix:" + redis.socket(), .rows = size.rows});
+  Fleet fleet({.redis = "unix:" + redis.socket(), .rows = size.rows, .freshness = size.freshness});
   Outcome outcome;
   Readers readers(&fleet, {.threads = size.threads,
                            .outstanding = size.outstanding / size.threads,
                            .near_percent = 0,
+                           .brief_percent = 0,
                            .slow_percent = size.slow_percent});
   // An invalidation that is ahead of its commit is no use while fences get lost; these all come after it.
   Writers writers(&fleet, {.rate = size.writes_per_second, .ahead = false});

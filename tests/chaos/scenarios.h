@@ -1,18 +1,23 @@
 // The scenarios: what happens to a fleet of real replicas, and what nobody may notice of it. Each builds its own
 // servers.
 //
+// Each has a freshness bound, for the catalog and for the judge. Where no invalidation is lost it is only broken by a
+// machine that stands still for as long, so a test that may share its machine gives more.
+//
 // Errors: std::exception where a scenario cannot be run at all.
 #ifndef SHADOWLINE_TESTS_CHAOS_SCENARIOS_H_
 #define SHADOWLINE_TESTS_CHAOS_SCENARIOS_H_
 
 #include <cstdint>
 
+#include "absl/time/time.h"
 #include "tests/chaos/outcome.h"
 
 namespace shadowline::chaos {
 
 // Reads against writers, invalidations before and after the commit, loads that are slower than their lease, open
-// transactions, and for the last third a Redis that evicts values and fences alike.
+// transactions, replicas that stand still for a moment, and for the last third a Redis that evicts values and fences
+// alike.
 //
 //   reads, older_than_invalidation, outside_bound   the judge's count; the latter two have to be 0
 struct StormSize {
@@ -20,14 +25,22 @@ struct StormSize {
   size_t rows = 6000;
   size_t threads = 2;
   double writes_per_second = 150;
+  absl::Duration freshness = absl::Seconds(2);
 };
 Outcome Storm(const StormSize& size, const Progress& progress);
+
+// The same where nobody invalidates but change capture, and everybody who writes reads what was written, by its log
+// position, through another replica.
+//
+//   captured_outside_bound     has to be 0, as long as capture does not lag by more than the bound
+//   captured_writes_not_read   has to be 0
+Outcome CapturedStorm(const StormSize& size, const Progress& progress);
 
 // The same storm with a fault planted into it, over and over, until the judge reports it: a writer that forgets its
 // invalidation, one that only pretends it, and a Redis into which an old value is put back together with its fence.
 //
 //   planted_in_storm, planted_in_storm_caught
-Outcome PlantedStorm(const Progress& progress);
+Outcome PlantedStorm(absl::Duration freshness, const Progress& progress);
 
 // Misses of one key at the same time on all replicas; then again, with the replica that loads killed.
 //
@@ -52,6 +65,7 @@ struct OutageSize {
   size_t rows = 2000;
   uint64_t reads = 40'000;  // While Redis is away.
   double writes_per_second = 30;
+  absl::Duration freshness = absl::Seconds(2);
   uint64_t slow_percent = 1;  // Of the reads; a tenth of their loads takes up to 1.3 s.
 };
 Outcome Outage(const OutageSize& size, const Progress& progress);
@@ -64,6 +78,7 @@ Outcome Outage(const OutageSize& size, const Progress& progress);
 struct TraceSize {
   size_t operations = 100'000;
   size_t threads = 8;
+  absl::Duration freshness = absl::Seconds(2);
 };
 Outcome Trace(const TraceSize& size, const Progress& progress);
 

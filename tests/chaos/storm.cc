@@ -75,8 +75,9 @@ uint64_t Evicted(const support::PrivateRedis& redis) {
 
 Outcome Storm(const StormSize& size, const Progress& progress) {
   support::PrivateRedis redis;
-  Fleet fleet({.redis = "unix:" + redis.socket(), .rows = size.rows, .sample_ppm = 5000});
+  Fleet fleet({.redis = "unix:" + redis.socket(), .rows = size.rows, .freshness = size.freshness, .sample_ppm = 5000});
   const OpenTransactions open(fleet.source());
+  const Freezer freezer(&fleet);
   Outcome outcome;
   Tally total;
   uint64_t writes = 0;
@@ -121,15 +122,42 @@ Outcome Storm(const StormSize& size, const Progress& progress) {
   return outcome;
 }
 
-Outcome PlantedStorm(const Progress& progress) {
+Outcome CapturedStorm(const StormSize& size, const Progress& progress) {
   support::PrivateRedis redis;
-  Fleet fleet({.redis = "unix:" + redis.socket(), .rows = 400});
+  Fleet fleet({.redis = "unix:" + redis.socket(), .rows = size.rows, .freshness = size.freshness, .capture = true});
+  const OpenTransactions open(fleet.source());
+  Readers readers(&fleet, {.threads = size.threads, .reads = size.reads, .seed = 5});
+  Writers writers(&fleet, {.rate = size.writes_per_second, .captured = true});
+  readers.Wait("captured", progress);
+  writers.Stop();
+  for (const std::string& fault : readers.faults()) progress(fault);
+  const Tally tally = readers.tally();
+  const double transactions = fleet.Metric("shadowline_capture_transactions_total");
+  const double alarms = fleet.Metric("shadowline_capture_alarms_total");
+  Outcome outcome;
+  outcome.figures = {{"captured_reads", static_cast<double>(tally.reads)},
+                     {"captured_outside_bound", static_cast<double>(tally.outside_bound)},
+                     {"captured_writes", static_cast<double>(writers.writes())},
+                     {"captured_writes_not_read", static_cast<double>(writers.unread())},
+                     {"captured_share_from_cache", tally.ShareFromCache()},
+                     {"captured_transactions", transactions},
+                     {"captured_alarms", alarms}};
+  outcome.Expect(tally.outside_bound == 0, "an answer was none that the database held within the bound");
+  outcome.Expect(writers.unread() == 0, "one who knew of a write was answered without it");
+  outcome.Expect(tally.from_cache > tally.reads / 10, "hardly anything came from the cache");
+  outcome.Expect(transactions > 0, "nothing was captured");
+  return outcome;
+}
+
+Outcome PlantedStorm(absl::Duration freshness, const Progress& progress) {
+  support::PrivateRedis redis;
+  Fleet fleet({.redis = "unix:" + redis.socket(), .rows = 400, .freshness = freshness});
   Outcome outcome;
   double caught = 0;
   const auto plant = [&](const std::string& what, Writers::Options options, uint64_t Tally::*seen) {
     options.rate = 40;
     options.ahead = false;
-    Readers readers(&fleet, {.outstanding = 24, .near_percent = 0, .slow_percent = 0});
+    Readers readers(&fleet, {.outstanding = 24, .near_percent = 0, .brief_percent = 0, .slow_percent = 0});
     Writers writers(&fleet, options);
     const bool found = support::AwaitTrue(kLimit, [&] { return readers.tally().*seen > 0; });
     writers.Stop();

@@ -68,7 +68,7 @@ std::vector<Access> GenerateTrace(size_t size) {
   return trace;
 }
 
-std::string CatalogOf(const std::set<std::string>& tenants) {
+std::string CatalogOf(const std::set<std::string>& tenants, absl::Duration freshness) {
   return absl::StrCat(
       "version: 1\ntenants: {list: [", absl::StrJoin(tenants, ", "),
       "]}\nfamilies:\n  trace:\n    endpoints:\n      row:\n"
@@ -76,7 +76,9 @@ std::string CatalogOf(const std::set<std::string>& tenants) {
       " WHERE tenant = :tenant AND family = :family AND id = :id AND present\n"
       "        parameters: {family: {type: text}, id: {type: text}}\n"
       "        tags: [\"row:{family}:{id}\", \"family:{family}\"]\n"
-      "        freshness: 2s\n        ttl: 24h\n        negative_ttl: 24h\n"
+      "        freshness: ",
+      absl::FormatDuration(freshness),
+      "\n        ttl: 24h\n        negative_ttl: 24h\n"
       "    policy: {ramp_ppm: [1000000], cache_sample_ppm: 0}\n");
 }
 
@@ -109,7 +111,7 @@ struct Counts {
 class TraceReplay {
  public:
   TraceReplay(std::vector<Access> trace, const std::string& redis_socket, const std::string& source,
-              std::vector<std::unique_ptr<support::Node>>* nodes, const std::string& yaml)
+              std::vector<std::unique_ptr<support::Node>>* nodes, const std::string& yaml, absl::Duration freshness)
       : trace_(std::move(trace)), redis_socket_(redis_socket), source_(source), nodes_(*nodes) {
     const auto catalog = cache::ParseCatalog(yaml, 1);
     if (!catalog.ok()) throw std::runtime_error(std::string(catalog.status().message()));
@@ -136,7 +138,7 @@ class TraceReplay {
       family_[{access.tenant, access.family}].push_back(entities_.size());
       entities_.push_back(std::move(entity));
     }
-    judge_ = std::make_unique<support::Judge>(bodies, kFreshness);
+    judge_ = std::make_unique<support::Judge>(bodies, freshness);
     pqxx::connection connection(source_);
     pqxx::work work(connection);
     pqxx::stream_to rows(work, "entity");
@@ -294,14 +296,14 @@ Outcome Trace(const TraceSize& size, const Progress& progress) {
         " PRIMARY KEY (tenant, family, id))");
     work.commit();
   }
-  const std::string yaml = CatalogOf(tenants);
+  const std::string yaml = CatalogOf(tenants, size.freshness);
   auto nodes = StartNodes({.source = source,
                            .redis = "unix:" + redis.socket(),
                            .replicas = 3,
                            .yaml = yaml,
                            .family = "trace",
                            .tenants = tenants.size()});
-  TraceReplay replay(*trace, redis.socket(), source, &nodes, yaml);
+  TraceReplay replay(*trace, redis.socket(), source, &nodes, yaml, size.freshness);
   const Counts counts = replay.Run(size.threads, progress);
 
   const auto share = [&](size_t part) { return static_cast<double>(part) / static_cast<double>(counts.reads); };

@@ -80,6 +80,8 @@ support::Question Readers::Next(size_t thread) {
     endpoint = Endpoint::kNear;
   } else if (point < options_.near_percent + options_.slow_percent) {
     endpoint = Endpoint::kSlow;
+  } else if (point < options_.near_percent + options_.slow_percent + options_.brief_percent) {
+    endpoint = Endpoint::kBrief;
   }
   const size_t id = Fleet::Id(row, endpoint);
   return {id, &fleet_->Request(id)};
@@ -209,6 +211,11 @@ void Writers::Run(size_t thread) {
     // Each row has one writer.
     const size_t row = AnyRow(&random, fleet_->rows(), 30) / options_.threads * options_.threads + thread;
     if (row >= fleet_->rows()) continue;
+    if (options_.captured) {
+      unread_ += !fleet_->CommitCaptured(&connection, row, turn);
+      ++writes_;
+      continue;
+    }
     Fleet::Write how{.flip = row / options_.threads % kFlipping == 1 && random.Below(2) == 0,
                      .ahead = options_.ahead && random.Below(3) == 0,
                      .hold = random.Below(2) == 0 ? absl::Milliseconds(80) * random.Unit() : absl::ZeroDuration(),
@@ -220,6 +227,25 @@ void Writers::Run(size_t thread) {
     ++writes_;
     if (after) after();
   }
+}
+
+Freezer::Freezer(Fleet* fleet)
+    : fleet_(fleet), thread_(base::StartThread("freezer", [this] {
+        base::Random random(4);
+        support::Pace moments(&fleet_->clock(), 3, random.Next(), absl::ZeroDuration());
+        support::Pace lengths(&fleet_->clock(), 8, random.Next(), absl::ZeroDuration());
+        while (!stopping_) {
+          moments.Next();
+          support::Shadowlined& server = fleet_->node(random.Below(fleet_->size())).server;
+          server.Freeze();
+          lengths.Next();
+          server.Thaw();
+        }
+      })) {}
+
+Freezer::~Freezer() {
+  stopping_ = true;
+  thread_.join();
 }
 
 }  // namespace shadowline::chaos

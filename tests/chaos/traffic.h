@@ -48,6 +48,7 @@ class Readers {
     uint64_t reads = 0;       // 0: until they are stopped.
     // Parts of a hundred of the reads; the rest are of Endpoint::kItem.
     uint64_t near_percent = 20;
+    uint64_t brief_percent = 10;
     uint64_t slow_percent = 3;
     uint64_t seed = 1;
   };
@@ -93,6 +94,7 @@ class Writers {
     double rate = 100;  // Writes a second, over all threads.
     bool ahead = true;  // A third of the writes invalidates before it commits.
     bool fences_get_lost = false;
+    bool captured = false;  // Nobody invalidates but change capture; each writer then reads what it wrote.
     uint64_t seed = 2;
     // Faults that are planted: into a write, and around one (what it returns is called after the write).
     std::function<void(Fleet::Write* how)> plant;
@@ -107,6 +109,8 @@ class Writers {
 
   uint64_t writes() const { return writes_; }
   uint64_t repeated() const { return repeated_; }
+  // Writers who did not read what they had written.
+  uint64_t unread() const { return unread_; }
 
  private:
   void Run(size_t thread);
@@ -117,9 +121,23 @@ class Writers {
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> writes_{0};
   std::atomic<uint64_t> repeated_{0};
+  std::atomic<uint64_t> unread_{0};
   base::Mutex mutex_;
   std::string failure_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::thread> threads_;
+};
+
+// Stops one replica after the other for a moment, in the middle of whatever it is doing.
+class Freezer {
+ public:
+  explicit Freezer(Fleet* fleet);
+  // None is stopped afterwards.
+  ~Freezer();
+
+ private:
+  Fleet* const fleet_;
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
 };
 
 }  // namespace shadowline::chaos
