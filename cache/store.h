@@ -12,6 +12,14 @@
 // fence that was evicted, or that was written in an earlier life of its Redis (a failover may have forgotten the one
 // that replaced it), counts as absent, and its successor has another token.
 //
+// The value and its fences may be read from different nodes and at different moments; what is said above needs no more
+// than that each of them is read after the read began. Let an invalidation of a tag be acknowledged before that. The
+// tag's fence is then found with the token that was put, or a later one, or not at all. A value that names that token
+// was loaded by somebody who had seen it, hence after the invalidation, whenever and wherever the value itself is read;
+// and each tag is argued by itself. This rests on who answers for a fence: the node that serves its slot, under its own
+// mark. A node that serves it no more refuses (MOVED) or passes on (ASK), and then the mark is that of the node which
+// answered; a fence that moved with its slot still bears the mark of the one that it came from, and counts as absent.
+//
 // Ownership: keys and values are copied or moved. Threads: one Store belongs to one executor; every call is made on it
 // and every callback runs on it. Callbacks are always called, exactly once, never inside the call.
 // Statuses: kUnavailable (no connection, or it broke), kDeadlineExceeded (no reply in time),
@@ -70,7 +78,7 @@ struct Fences {
   }
 };
 
-// A key, and the fences of its tags as they stood when it was read or later.
+// A key, and the fences of its tags, each as it stood at some moment of the read.
 struct Found {
   Slot slot;
   Fences fences;

@@ -56,6 +56,11 @@ absl::StatusOr<RedisAddress> RedisAddress::Parse(absl::string_view text) {
   return address;
 }
 
+absl::StatusOr<RedisAddress> RedisAddress::Of(absl::string_view host, absl::string_view port) {
+  const bool brackets = host.find(':') != absl::string_view::npos;
+  return Parse(brackets ? absl::StrCat("[", host, "]:", port) : absl::StrCat(host, ":", port));
+}
+
 absl::StatusOr<SocketAddress> RedisAddress::Resolve(uint32_t attempt) const {
   SocketAddress address;
   if (!path_.empty()) {

@@ -23,6 +23,11 @@ class RedisAddress {
   // kInvalidArgument: says what was expected.
   static absl::StatusOr<RedisAddress> Parse(absl::string_view text);
 
+  // A host, IPv6 without brackets, and its port.
+  static absl::StatusOr<RedisAddress> Of(absl::string_view host, absl::string_view port);
+
+  // Without brackets; empty for a unix socket.
+  const std::string& host() const { return host_; }
   const std::string& text() const { return text_; }
   // Whether Resolve() has to ask for a name, hence may block for seconds.
   bool named() const { return named_; }

@@ -44,15 +44,20 @@ class Callback final : public RedisConnection::Waiter {
   RedisConnection::ReplyDone done_;
 };
 
-// The value of `name:value` in what INFO prints.
+// For a reply that nobody needs.
+class Nobody final : public RedisConnection::Waiter {
+ public:
+  void OnReply(uint32_t, RedisConnection*, absl::StatusOr<Reply*>) override {}
+};
+
+}  // namespace
+
 absl::string_view InfoField(absl::string_view info, absl::string_view name) {
   for (absl::string_view line : absl::StrSplit(info, "\r\n")) {
     if (absl::ConsumePrefix(&line, name) && absl::ConsumePrefix(&line, ":")) return line;
   }
   return "";
 }
-
-}  // namespace
 
 absl::Status Answered(absl::string_view address, const Reply& reply) {
   if (reply.type != Reply::Type::kError) {
@@ -75,10 +80,11 @@ RedisConnection::RedisConnection(Options options, std::vector<RedisAddress> addr
       stats_(stats),
       input_(kInputBytes, '\0') {
   if (options_.breaker.has_value()) breaker_.emplace(*options_.breaker, random_);
-  address_ = addresses_.front().text();
+  if (!addresses_.empty()) target_ = addresses_.front();
 }
 
 RedisConnection::~RedisConnection() {
+  if (broken_) Add(&stats_->broken, -1);
   if (descriptor_ >= 0) close(descriptor_);
   if (resolver_.joinable()) resolver_.join();
 }
@@ -92,10 +98,12 @@ void RedisConnection::Shutdown() {
 // Commands.
 
 absl::Status RedisConnection::Admit() const {
-  if (link_ != Link::kUp) return absl::UnavailableError(absl::StrCat("redis ", address_, ": not connected"));
-  if (!Used()) return absl::UnavailableError(absl::StrCat("redis ", address_, ": another one has taken its place"));
+  if (link_ != Link::kUp) return absl::UnavailableError(absl::StrCat("redis ", target_.text(), ": not connected"));
+  if (!Used()) {
+    return absl::UnavailableError(absl::StrCat("redis ", target_.text(), ": another one has taken its place"));
+  }
   if (pending_.size() >= options_.outstanding_max || output_.size() - written_ >= options_.output_max_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat("redis ", address_, ": too many outstanding commands"));
+    return absl::ResourceExhaustedError(absl::StrCat("redis ", target_.text(), ": too many outstanding commands"));
   }
   return absl::OkStatus();
 }
@@ -107,8 +115,13 @@ void RedisConnection::Send(std::initializer_list<absl::string_view> command, std
   Enqueue(std::move(waiter), step);
 }
 
-void RedisConnection::Send(absl::Span<const std::string> command, std::shared_ptr<Waiter> waiter, uint32_t step) {
+void RedisConnection::Send(absl::Span<const std::string> command, bool asking, std::shared_ptr<Waiter> waiter,
+                           uint32_t step) {
   if (absl::Status admitted = Admit(); !admitted.ok()) return Fail(std::move(waiter), step, std::move(admitted));
+  if (asking) {
+    AppendCommand(&output_, {"ASKING"});
+    Enqueue(std::make_shared<Nobody>(), 0);
+  }
   AppendCommand(&output_, command);
   Enqueue(std::move(waiter), step);
 }
@@ -121,7 +134,7 @@ void RedisConnection::Introduce(std::initializer_list<absl::string_view> command
   AppendCommand(&output_, command);
   ReplyDone answered = [this, term = term_, done = std::move(done)](absl::StatusOr<Reply*> reply) mutable {
     if (reply.ok() && term == term_ && (*reply)->type == Reply::Type::kError) {
-      return Drop(Answered(address_, **reply).message());
+      return Drop(Answered(target_.text(), **reply).message());
     }
     done(std::move(reply));
   };
@@ -160,7 +173,7 @@ void RedisConnection::Report(const Breaker::Permit& permit, bool ok) {
   if (broken == std::exchange(broken_, broken)) return;
   Add(&stats_->broken, broken ? 1 : -1);
   base::Log(base::Level::kWarning, "redis_breaker",
-            {{"address", address_}, {"state", BreakerStateName(breaker_->state(now))}});
+            {{"address", target_.text()}, {"state", BreakerStateName(breaker_->state(now))}});
 }
 
 // The connection.
@@ -207,20 +220,20 @@ void RedisConnection::Connect() {
   // A name can take many seconds, and this executor has none to spare. It may be longer than this attempt: then the
   // next takes what was found.
   if (resolving_) return;
-  const RedisAddress& address = addresses_[turn_ % addresses_.size()];
+  target_ = addresses_[turn_ % addresses_.size()];
   const uint32_t attempt = turn_++ / addresses_.size();
-  address_ = address.text();
-  if (!address.named()) return Open(address.Resolve());
+  if (!target_.named()) return Open(target_.Resolve());
   resolving_ = true;
   if (resolver_.joinable()) resolver_.join();
-  resolver_ = base::StartThread("redis-resolve", [this, alive = std::weak_ptr<bool>(alive_), address, attempt] {
-    executor_->Post([this, alive, found = address.Resolve(attempt)] {
-      if (alive.expired()) return;
-      resolving_ = false;
-      if (link_ == Link::kConnecting && descriptor_ < 0) return Open(found);
-      if (found.ok()) resolved_ = *found;
-    });
-  });
+  resolver_ =
+      base::StartThread("redis-resolve", [this, alive = std::weak_ptr<bool>(alive_), address = target_, attempt] {
+        executor_->Post([this, alive, found = address.Resolve(attempt)] {
+          if (alive.expired()) return;
+          resolving_ = false;
+          if (link_ == Link::kConnecting && descriptor_ < 0) return Open(found);
+          if (found.ok()) resolved_ = *found;
+        });
+      });
 }
 
 void RedisConnection::LimitGreeting() {
@@ -251,13 +264,14 @@ void RedisConnection::Greet() {
   if (!options_.password.empty() && options_.user.empty()) Introduce({"AUTH", options_.password}, nothing);
   if (!options_.user.empty()) Introduce({"AUTH", options_.user, options_.password}, nothing);
   if (options_.database != 0) Introduce({"SELECT", absl::StrCat(options_.database)}, nothing);
+  life_.clear();
   mark_.clear();
   if (options_.greet) options_.greet(this);
   Watch([this] {
     link_ = Link::kUp;
     failures_ = 0;
     Add(&stats_->connections);
-    base::Log(base::Level::kInfo, "redis_up", {{"address", address_}});
+    base::Log(base::Level::kInfo, "redis_up", {{"address", target_.text()}});
     WatchLater();
     if (hooks_.changed) hooks_.changed(true);
   });
@@ -271,32 +285,41 @@ void RedisConnection::Watch(absl::AnyInvocable<void()> then) {
 }
 
 void RedisConnection::AskMark(absl::AnyInvocable<void()> then) {
-  auto process = std::make_shared<std::string>();
-  Introduce({"INFO", "server"}, [this, term = term_, process](absl::StatusOr<Reply*> reply) {
-    if (!reply.ok() || term != term_) return;
-    *process = std::string(InfoField((*reply)->text, "run_id"));
-    if (process->empty()) Drop("INFO does not say which Redis it is");
-  });
+  struct Told {
+    std::string process;
+    std::string epoch;
+  };
+  auto told = std::make_shared<Told>();
+  const auto ask = [&](std::initializer_list<absl::string_view> command, const char* field, std::string Told::*into) {
+    Introduce(command, [this, term = term_, told, field, into](absl::StatusOr<Reply*> reply) {
+      if (!reply.ok() || term != term_) return;
+      (*told).*into = std::string(InfoField((*reply)->text, field));
+      if (((*told).*into).empty()) Drop(absl::StrCat("it does not say its ", field));
+    });
+  };
+  ask({"INFO", "server"}, "run_id", &Told::process);
+  if (options_.cluster) ask({"CLUSTER", "INFO"}, "cluster_my_epoch", &Told::epoch);
   Introduce({"INFO", "replication"},
-            [this, term = term_, process, then = std::move(then)](absl::StatusOr<Reply*> reply) mutable {
+            [this, term = term_, told, then = std::move(then)](absl::StatusOr<Reply*> reply) mutable {
               if (!reply.ok() || term != term_) return;
               if (InfoField((*reply)->text, "role") != "master") return Drop("it is not a master");
               const absl::string_view replication = InfoField((*reply)->text, "master_replid");
-              if (replication.empty()) return Drop("INFO does not say which Redis it is");
-              const std::string mark = base::Digest128(absl::StrCat(*process, replication)).substr(0, kMarkBytes);
-              if (!mark_.empty() && mark_ != mark) return Drop("it began a new life as a master");
-              if (mark_.empty()) used_version_ = 0;
-              mark_ = mark;
+              if (replication.empty()) return Drop("it does not say its master_replid");
+              const std::string life = base::Digest128(absl::StrCat(told->process, replication)).substr(0, kMarkBytes);
+              if (!life_.empty() && life_ != life) return Drop("it began a new life as a master");
+              if (life_.empty()) used_version_ = 0;
+              life_ = life;
+              mark_ = options_.cluster ? base::Digest128(absl::StrCat(life, told->epoch)).substr(0, kMarkBytes) : life;
               absl::string_view replaces = InfoField((*reply)->text, "master_replid2");
               if (replaces.find_first_not_of('0') == absl::string_view::npos) replaces = "";
-              AwaitUse({mark, std::string(replication), std::string(replaces), address_}, std::move(then));
+              AwaitUse({life, std::string(replication), std::string(replaces), target_.text()}, std::move(then));
             });
 }
 
 void RedisConnection::AwaitUse(RedisLife life, absl::AnyInvocable<void()> then) {
   if (options_.lives == nullptr) return then();
   const uint64_t version = options_.lives->version();
-  used_ = options_.lives->Usable(mark_);
+  used_ = options_.lives->Usable(life_);
   used_version_ = version;
   if (used_) return then();
   if (link_ == Link::kUp) return Drop("another one has taken its place");
@@ -312,7 +335,7 @@ void RedisConnection::AwaitUse(RedisLife life, absl::AnyInvocable<void()> then) 
 bool RedisConnection::Used() const {
   if (options_.lives == nullptr || !options_.master) return true;
   if (const uint64_t version = options_.lives->version(); version != used_version_) {
-    used_ = options_.lives->Usable(mark_);
+    used_ = options_.lives->Usable(life_);
     used_version_ = version;
   }
   return used_;
@@ -329,7 +352,7 @@ void RedisConnection::WatchLater() {
 
 void RedisConnection::Drop(absl::string_view cause) {
   if (link_ == Link::kShut) return;
-  if (failures_++ == 0) base::Log(base::Level::kWarning, "redis_down", {{"address", address_}, {"cause", cause}});
+  if (failures_++ == 0) base::Log(base::Level::kWarning, "redis_down", {{"address", target_.text()}, {"cause", cause}});
   Close(cause);
   link_ = Link::kWaiting;
   absl::Duration delay = options_.reconnect_min * (uint64_t{1} << std::min<uint32_t>(failures_ - 1, 20));
@@ -355,9 +378,9 @@ void RedisConnection::Close(absl::string_view cause) {
   Add(&stats_->outstanding, -static_cast<int64_t>(pending.size()));
   for (Pending& command : pending) {
     Fail(std::move(command.waiter), command.step,
-         ++answered_ <= late ? absl::DeadlineExceededError(absl::StrCat("redis ", address_, ": no reply in ",
+         ++answered_ <= late ? absl::DeadlineExceededError(absl::StrCat("redis ", target_.text(), ": no reply in ",
                                                                         absl::FormatDuration(options_.command_timeout)))
-                             : absl::UnavailableError(absl::StrCat("redis ", address_, ": ", cause)));
+                             : absl::UnavailableError(absl::StrCat("redis ", target_.text(), ": ", cause)));
   }
   batches_.clear();
   sent_ = answered_ = 0;

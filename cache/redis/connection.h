@@ -9,10 +9,11 @@
 // While there is no connection every command fails at once, which is what lets a reader go to the database without
 // waiting. A new connection counts as up only once all of its greeting was answered.
 //
-// A master's connection knows the mark of the Redis that it leads to: of its process, and of its time as a master
-// (INFO: run_id and master_replid). After a restart or a failover that mark is another one. It is read with each
-// connection and every `mark_interval`; a Redis that is no master, or not the same any more, is given up. So is one
-// whose life the fleet does not use any more; one that it does not use yet comes up once it does.
+// A master's connection knows the life of the Redis that it leads to: its process, and its time as a master (INFO:
+// run_id and master_replid). After a restart or a failover it is another one. It is read with each connection and every
+// `mark_interval`; a Redis that is no master, or not the same any more, is given up. So is one whose life the fleet
+// does not use any more; one that it does not use yet comes up once it does. The mark, which fences bear, is that of
+// the life; in a cluster also that of the epoch with which the node serves its slots.
 //
 // With a breaker (cache/redis/breaker.h) reads of a Redis that is slow or failing are refused at once.
 //
@@ -66,6 +67,8 @@ struct RedisStats {
   std::atomic<uint64_t> timeouts{0};     // Connections given up because a reply did not come in time.
   std::atomic<uint64_t> attempts{0};     // Connections tried,
   std::atomic<uint64_t> connections{0};  // and those that came up.
+  std::atomic<uint64_t> moved{0};        // Commands that were sent again: their slot is elsewhere,
+  std::atomic<uint64_t> asked{0};        // or is moving there.
   std::atomic<uint64_t> failed{0};       // Commands that were not answered by Redis, or refused at once.
 };
 
@@ -77,6 +80,9 @@ class RedisConnection final : public base::Pollable {
     int database = 0;
     // Whether this has to be a master, whose mark is known. Otherwise anything that answers a PING will do.
     bool master = true;
+    // Of a Redis Cluster. Slots that a node is given come with a new epoch of the node, hence another mark: what they
+    // hold may be older than what was in them when the node had served them before.
+    bool cluster = false;
     // From the turn in which a command was queued to its reply.
     absl::Duration command_timeout = absl::Milliseconds(50);
     // From the attempt to the answered greeting.
@@ -127,8 +133,9 @@ class RedisConnection final : public base::Pollable {
   Hooks* hooks() { return &hooks_; }
   bool up() const { return link_ == Link::kUp; }
   // Of the connection that is up, or of the attempt under way.
-  const std::string& address() const { return address_; }
-  // Of the Redis that is up; empty where it need not be a master.
+  const RedisAddress& target() const { return target_; }
+  const std::string& address() const { return target_.text(); }
+  // What fences bear that are written here; empty where it need not be a master.
   const std::string& mark() const { return mark_; }
   // Does the fleet use this Redis, for all that this replica knows, and does it know that for certain? Without it, what
   // was written here may not be read by others.
@@ -147,8 +154,9 @@ class RedisConnection final : public base::Pollable {
   absl::Status Admit() const;
   // Queues a command, or answers soon with the reason why not.
   void Send(std::initializer_list<absl::string_view> command, std::shared_ptr<Waiter> waiter, uint32_t step = 0);
-  void Send(absl::Span<const std::string> command, std::shared_ptr<Waiter> waiter, uint32_t step = 0);
   void Send(std::initializer_list<absl::string_view> command, ReplyDone done);
+  // With `asking`, right behind an ASKING.
+  void Send(absl::Span<const std::string> command, bool asking, std::shared_ptr<Waiter> waiter, uint32_t step = 0);
   // Queues a command of the greeting, from Options::greet alone. The connection is given up where Redis answers with an
   // error.
   void Introduce(std::initializer_list<absl::string_view> command, ReplyDone done);
@@ -218,9 +226,10 @@ class RedisConnection final : public base::Pollable {
   Link link_ = Link::kIdle;
   int descriptor_ = -1;
   uint64_t term_ = 0;
-  std::string address_;
-  std::string mark_;
-  // Whether the fleet uses the life of `mark_`, as of this version of Options::lives.
+  RedisAddress target_;
+  std::string life_;  // Of the Redis that this connection leads to,
+  std::string mark_;  // and what fences there bear.
+  // Whether the fleet uses `life_`, as of this version of Options::lives.
   mutable uint64_t used_version_ = 0;
   mutable bool used_ = false;
   bool awaiting_use_ = false;
@@ -245,6 +254,9 @@ class RedisConnection final : public base::Pollable {
 // An error that Redis answered, or a reply of a type that was not asked for, as a status. kUnavailable: Redis says that
 // it cannot answer now (LOADING, CLUSTERDOWN, MASTERDOWN, READONLY, TRYAGAIN); kInternal otherwise.
 absl::Status Answered(absl::string_view address, const Reply& reply);
+
+// The value of `name:value` in what INFO prints; empty where there is none.
+absl::string_view InfoField(absl::string_view info, absl::string_view name);
 
 }  // namespace shadowline::cache
 

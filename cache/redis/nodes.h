@@ -5,12 +5,14 @@
 #define SHADOWLINE_CACHE_REDIS_NODES_H_
 
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
 #include "base/event_loop.h"
 #include "cache/redis/connection.h"
+#include "cache/redis/reply.h"
 
 namespace shadowline::cache {
 
@@ -18,6 +20,12 @@ class RedisNodes : public base::Pollable {
  public:
   // Where `key` is; it may be down. Null: no node is known to own it.
   virtual RedisConnection* Owner(absl::string_view key) = 0;
+  // Where a command has to be sent again whose reply was this error, and whether behind an ASKING. Nothing: nowhere.
+  struct Detour {
+    RedisConnection* to;
+    bool asking;
+  };
+  virtual std::optional<Detour> Follow(const Reply& error, const RedisConnection& from) = 0;
   // False: every read would fail at once.
   virtual bool Reachable() const = 0;
   virtual void Shutdown() = 0;
@@ -33,6 +41,7 @@ class SingleNode final : public RedisNodes {
   }
 
   RedisConnection* Owner(absl::string_view) override { return &connection_; }
+  std::optional<Detour> Follow(const Reply&, const RedisConnection&) override { return std::nullopt; }
   bool Reachable() const override { return connection_.Reachable(); }
   void Shutdown() override {
     connection_.Shutdown();

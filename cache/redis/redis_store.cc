@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "base/hash.h"
 #include "cache/redis/breaker.h"
+#include "cache/redis/cluster.h"
 
 namespace shadowline::cache {
 namespace {
@@ -129,6 +130,11 @@ Slot ToSlot(std::string&& bytes) {
   return slot;
 }
 
+// Each command, or each step of a read, is sent again so often at most.
+constexpr uint32_t kDetoursMax = 4;
+absl::Status SentAround() { return absl::UnavailableError("redis: the nodes send a command from one to the other"); }
+absl::Status Unowned() { return absl::UnavailableError("redis: no node is known that serves the key"); }
+
 bool IsWrongType(const Reply& reply) {
   return reply.type == Reply::Type::kError && reply.text.compare(0, 9, "WRONGTYPE") == 0;
 }
@@ -136,10 +142,10 @@ bool IsWrongType(const Reply& reply) {
 }  // namespace
 
 // A read under way: a GET of each fence, and of the value, each at the node that owns its key.
-class RedisStore::Reading final : public RedisConnection::Waiter {
+class RedisStore::Reading final : public RedisConnection::Waiter, public std::enable_shared_from_this<Reading> {
  public:
-  Reading(std::string key, std::vector<std::string> fence_keys, ReadDone done)
-      : key_(std::move(key)), fence_keys_(std::move(fence_keys)), done_(std::move(done)) {
+  Reading(RedisNodes* nodes, std::string key, std::vector<std::string> fence_keys, ReadDone done)
+      : nodes_(nodes), key_(std::move(key)), fence_keys_(std::move(fence_keys)), done_(std::move(done)) {
     fences_.resize(fence_keys_.size());
   }
 
@@ -170,8 +176,15 @@ class RedisStore::Reading final : public RedisConnection::Waiter {
   }
 
   void OnReply(uint32_t step, RedisConnection* from, absl::StatusOr<Reply*> reply) override {
-    const absl::Status taken = reply.ok() ? Take(step, *from, *reply) : std::move(reply).status();
-    Settle(from, taken.ok());
+    if (reply.ok() && (*reply)->type == Reply::Type::kError) {
+      if (const auto detour = nodes_->Follow(**reply, *from)) {
+        Settle(step, from, true);
+        return TakeDetour(step & ~kAgain, *detour);
+      }
+    }
+    const absl::Status taken =
+        reply.ok() ? Take(step & ~kAgain, *from, *reply) : absl::Status(std::move(reply).status());
+    Settle(step, from, taken.ok());
     if (!taken.ok()) return Fail(taken);
     if (++answered_ < steps() || done_ == nullptr) return;
     Found found{std::move(slot_), {}};
@@ -207,7 +220,16 @@ class RedisStore::Reading final : public RedisConnection::Waiter {
     return absl::OkStatus();
   }
 
-  void Settle(RedisConnection* from, bool ok) {
+  void TakeDetour(uint32_t step, const RedisNodes::Detour& detour) {
+    if (done_ == nullptr) return;
+    if (++detours_ > kDetoursMax * steps()) return Fail(SentAround());
+    const std::string command[] = {"GET", KeyOf(step)};
+    detour.to->Send(command, detour.asking, shared_from_this(), step | kAgain);
+  }
+
+  // What was sent again is in no part: no breaker gave leave for it.
+  void Settle(uint32_t step, RedisConnection* from, bool ok) {
+    if ((step & kAgain) != 0) return;
     for (Part& part : parts_) {
       if (part.node != from) continue;
       part.ok = part.ok && ok;
@@ -215,6 +237,9 @@ class RedisStore::Reading final : public RedisConnection::Waiter {
     }
   }
 
+  static constexpr uint32_t kAgain = 1u << 31;  // In a step: sent again.
+
+  RedisNodes* const nodes_;
   const std::string key_;
   const std::vector<std::string> fence_keys_;
   ReadDone done_;
@@ -222,24 +247,49 @@ class RedisStore::Reading final : public RedisConnection::Waiter {
   absl::InlinedVector<Fence, 2> fences_;
   Slot slot_;
   uint32_t answered_ = 0;
+  uint32_t detours_ = 0;
 };
 
-// Any other operation's command.
-class RedisStore::Command final : public RedisConnection::Waiter {
+// Any other operation's command, kept until it is answered where its key is.
+class RedisStore::Command final : public RedisConnection::Waiter, public std::enable_shared_from_this<Command> {
  public:
-  explicit Command(CommandDone done) : done_(std::move(done)) {}
+  Command(RedisNodes* nodes, std::vector<std::string> arguments, size_t mark, CommandDone done)
+      : nodes_(nodes), arguments_(std::move(arguments)), mark_(mark), done_(std::move(done)) {}
+
+  void Send(const RedisNodes::Detour& there) {
+    if (mark_ != 0) arguments_[mark_] = there.to->mark();
+    there.to->Send(arguments_, there.asking, shared_from_this());
+  }
+
+  void Refuse(absl::Status status) { done_(nullptr, std::move(status)); }
+
   void OnReply(uint32_t, RedisConnection* from, absl::StatusOr<Reply*> reply) override {
+    if (reply.ok() && (*reply)->type == Reply::Type::kError) {
+      if (const auto detour = nodes_->Follow(**reply, *from)) {
+        return ++detours_ > kDetoursMax ? done_(from, SentAround()) : Send(*detour);
+      }
+    }
     done_(from, std::move(reply));
   }
 
  private:
+  RedisNodes* const nodes_;
+  std::vector<std::string> arguments_;
+  const size_t mark_;
   CommandDone done_;
+  uint32_t detours_ = 0;
 };
 
 RedisStore::RedisStore(Options options, base::Executor* executor, const base::Clock* clock, base::Random* random)
-    : executor_(executor),
-      random_(random),
-      nodes_(std::make_unique<SingleNode>(options, options.address, executor, clock, random, &stats_)) {}
+    : executor_(executor), random_(random), nodes_(MakeNodes(std::move(options), executor, clock, random, &stats_)) {}
+
+std::unique_ptr<RedisNodes> RedisStore::MakeNodes(Options options, base::Executor* executor, const base::Clock* clock,
+                                                  base::Random* random, RedisStats* stats) {
+  if (!options.cluster.empty()) {
+    return std::make_unique<ClusterNodes>(options, options.cluster, executor, clock, random, stats);
+  }
+  return std::make_unique<SingleNode>(options, options.address, executor, clock, random, stats);
+}
 
 RedisStore::~RedisStore() = default;
 
@@ -252,11 +302,11 @@ void RedisStore::Read(std::string key, std::vector<std::string> fence_keys, Read
 }
 
 void RedisStore::StartRead(std::string key, std::vector<std::string> fence_keys, bool permit, ReadDone done) {
-  auto reading = std::make_shared<Reading>(std::move(key), std::move(fence_keys), std::move(done));
+  auto reading = std::make_shared<Reading>(nodes_.get(), std::move(key), std::move(fence_keys), std::move(done));
   for (uint32_t step = 0; step < reading->steps(); ++step) {
     const std::string& wanted = reading->KeyOf(step);
     RedisConnection* const node = nodes_->Owner(wanted);
-    if (absl::Status admitted = reading->Admit(node, permit); !admitted.ok()) {
+    if (absl::Status admitted = node == nullptr ? Unowned() : reading->Admit(node, permit); !admitted.ok()) {
       stats_.failed.fetch_add(1, std::memory_order_relaxed);
       return executor_->Post([reading, admitted] { reading->Fail(admitted); });
     }
@@ -266,8 +316,10 @@ void RedisStore::StartRead(std::string key, std::vector<std::string> fence_keys,
 
 void RedisStore::Run(std::vector<std::string> arguments, size_t key, size_t mark, CommandDone done) {
   RedisConnection* const node = nodes_->Owner(arguments[key]);
-  if (mark != 0) arguments[mark] = node->mark();
-  node->Send(arguments, std::make_shared<Command>(std::move(done)));
+  auto command = std::make_shared<Command>(nodes_.get(), std::move(arguments), mark, std::move(done));
+  if (node != nullptr) return command->Send({node, /*asking=*/false});
+  stats_.failed.fetch_add(1, std::memory_order_relaxed);
+  executor_->Post([command] { command->Refuse(Unowned()); });
 }
 
 void RedisStore::EnsureFences(std::vector<std::string> fence_keys, absl::Duration ttl,

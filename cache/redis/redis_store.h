@@ -51,6 +51,8 @@ class RedisStore final : public Store, public base::Pollable {
  public:
   struct Options : RedisConnection::Options {
     RedisAddress address;
+    // Nodes of a Redis Cluster, any of them; none: the one Redis at `address`.
+    std::vector<RedisAddress> cluster;
   };
   using Stats = RedisStats;
 
@@ -91,7 +93,7 @@ class RedisStore final : public Store, public base::Pollable {
   class Command;
 
   using ReadDone = absl::AnyInvocable<void(absl::StatusOr<Found>)>;
-  // Gets the reply, and the connection that it came over.
+  // Gets the reply, and the connection that it came over; without a reply it may be null.
   using CommandDone = absl::AnyInvocable<void(RedisConnection*, absl::StatusOr<Reply*>)>;
 
   // With a permit of the breaker for each node that is asked, or regardless of it.
@@ -99,6 +101,9 @@ class RedisStore final : public Store, public base::Pollable {
   // Sends a command to the owner of its argument number `key`. The argument number `mark`, if there is one, becomes the
   // mark of the Redis that it is sent to.
   void Run(std::vector<std::string> arguments, size_t key, size_t mark, CommandDone done);
+
+  static std::unique_ptr<RedisNodes> MakeNodes(Options options, base::Executor* executor, const base::Clock* clock,
+                                               base::Random* random, RedisStats* stats);
 
   base::Executor* const executor_;
   base::Random* const random_;

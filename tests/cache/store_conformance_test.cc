@@ -1,4 +1,4 @@
-// What every Store promises, on the simulated Redis and on the real one.
+// What every Store promises, on the simulated Redis, on a real one and on a real cluster.
 #include <functional>
 #include <memory>
 #include <optional>
@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "cache/store.h"
 #include "gtest/gtest.h"
+#include "tests/cache/cluster_world.h"
 #include "tests/cache/redis_world.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/sim_store.h"
@@ -62,13 +63,38 @@ class RealWorld final : public World {
   RedisWorld redis_;
 };
 
+// One cluster for all tests: it takes seconds to make.
+class RealCluster final : public World {
+ public:
+  RealCluster() : cluster_(Cluster()) {
+    for (int shard = 0; shard < Cluster()->shards(); ++shard) {
+      support::AskRedis(Cluster()->Master(shard)->socket(), {"FLUSHALL"});
+    }
+  }
+  Store* store() override { return cluster_.store(); }
+  void Drive(std::function<void(std::function<void()>)> start) override { cluster_.Drive(std::move(start)); }
+  void SetForeign(const std::string& key, const std::string& bytes) override {
+    EXPECT_EQ(cluster_.Command(key, {"SET", key, bytes}).type, Reply::Type::kStatus);
+  }
+
+ private:
+  static support::PrivateRedisCluster* Cluster() {
+    static support::PrivateRedisCluster cluster;
+    return &cluster;
+  }
+
+  ClusterWorld cluster_;
+};
+
 class StoreTest : public testing::TestWithParam<const char*> {
  protected:
   StoreTest() {
     if (GetParam() == std::string("simulated")) {
       world_ = std::make_unique<SimulatedWorld>();
-    } else {
+    } else if (GetParam() == std::string("redis")) {
       world_ = std::make_unique<RealWorld>();
+    } else {
+      world_ = std::make_unique<RealCluster>();
     }
   }
 
@@ -137,7 +163,7 @@ class StoreTest : public testing::TestWithParam<const char*> {
   std::unique_ptr<World> world_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Stores, StoreTest, testing::Values("simulated", "redis"),
+INSTANTIATE_TEST_SUITE_P(Stores, StoreTest, testing::Values("simulated", "redis", "cluster"),
                          [](const auto& parameter) { return std::string(parameter.param); });
 
 TEST_P(StoreTest, AnUnknownKeyIsAbsent) { EXPECT_EQ(Get("key").kind, Slot::Kind::kAbsent); }
@@ -281,13 +307,13 @@ TEST_P(StoreTest, AForeignValueIsToldApartAndOverwritten) {
   EXPECT_EQ(Get("key").bytes, "envelope");
 }
 
-TEST_P(StoreTest, CommandsOfOneTurnAreAnsweredInOrder) {
-  Put("b", "envelope");
+TEST_P(StoreTest, CommandsOfOneTurnToOneNodeAreAnsweredInOrder) {
+  Put("{node}b", "envelope");
   std::vector<Slot::Kind> kinds;
   world_->Drive([&](std::function<void()> finished) {
-    store()->Read("a", {}, [&](absl::StatusOr<Found> found) { kinds.push_back(found.value().slot.kind); });
-    store()->Read("b", {}, [&](absl::StatusOr<Found> found) { kinds.push_back(found.value().slot.kind); });
-    store()->Read("a", {}, [&, finished](absl::StatusOr<Found> found) {
+    store()->Read("{node}a", {}, [&](absl::StatusOr<Found> found) { kinds.push_back(found.value().slot.kind); });
+    store()->Read("{node}b", {}, [&](absl::StatusOr<Found> found) { kinds.push_back(found.value().slot.kind); });
+    store()->Read("{node}a", {}, [&, finished](absl::StatusOr<Found> found) {
       kinds.push_back(found.value().slot.kind);
       finished();
     });

@@ -143,7 +143,7 @@ PrivateRedisCluster::Node* PrivateRedisCluster::MasterNode(int shard) {
   Node* master = nullptr;
   Await(absl::StrCat("a master of shard ", shard), [&] {
     for (Node* node : {&nodes_[2 * shard], &nodes_[2 * shard + 1]}) {
-      if (node->alive && Says(*node->redis, {"INFO", "replication"}, "role:master")) master = node;
+      if (master == nullptr && node->alive && Says(*node->redis, {"INFO", "replication"}, "role:master")) master = node;
     }
     return master != nullptr;
   });
@@ -151,6 +151,10 @@ PrivateRedisCluster::Node* PrivateRedisCluster::MasterNode(int shard) {
 }
 
 PrivateRedis* PrivateRedisCluster::Master(int shard) { return MasterNode(shard)->redis.get(); }
+
+PrivateRedis* PrivateRedisCluster::Replica(int shard) {
+  return MasterNode(shard) == &nodes_[2 * shard] ? nodes_[2 * shard + 1].redis.get() : nodes_[2 * shard].redis.get();
+}
 
 PrivateRedis* PrivateRedisCluster::OwnerOf(int slot) {
   for (int shard = 0; shard < shards(); ++shard) {
@@ -176,21 +180,30 @@ void PrivateRedisCluster::MoveSlots(int from, int to, int count) {
     }
   }
   if (static_cast<int>(slots.size()) < count) Die(absl::StrCat("shard ", from, " has no ", count, " slots"));
-  for (const int moved : slots) {
-    const std::string slot = absl::StrCat(moved);
-    Must(*target.redis, {"CLUSTER", "SETSLOT", slot, "IMPORTING", source.id});
-    Must(*source.redis, {"CLUSTER", "SETSLOT", slot, "MIGRATING", target.id});
-    while (true) {
-      const Reply keys = Must(*source.redis, {"CLUSTER", "GETKEYSINSLOT", slot, "100"});
-      if (keys.elements.empty()) break;
-      std::vector<std::string> migrate = {"MIGRATE", "127.0.0.1", absl::StrCat(target.redis->port()), "", "0", "5000",
-                                          "REPLACE", "KEYS"};
-      for (const Reply& key : keys.elements) migrate.push_back(key.text);
-      Must(*source.redis, migrate);
-    }
-    Must(*target.redis, {"CLUSTER", "SETSLOT", slot, "NODE", target.id});
-    Must(*source.redis, {"CLUSTER", "SETSLOT", slot, "NODE", target.id});
+  for (const int slot : slots) Move(absl::StrCat(slot), source, target);
+}
+
+void PrivateRedisCluster::MoveSlot(int slot, int to) {
+  const PrivateRedis* const owner = OwnerOf(slot);
+  const Node& target = *MasterNode(to);
+  for (const Node& node : nodes_) {
+    if (node.redis.get() == owner && &node != &target) Move(absl::StrCat(slot), node, target);
   }
+}
+
+void PrivateRedisCluster::Move(const std::string& slot, const Node& source, const Node& target) {
+  Must(*target.redis, {"CLUSTER", "SETSLOT", slot, "IMPORTING", source.id});
+  Must(*source.redis, {"CLUSTER", "SETSLOT", slot, "MIGRATING", target.id});
+  while (true) {
+    const Reply keys = Must(*source.redis, {"CLUSTER", "GETKEYSINSLOT", slot, "100"});
+    if (keys.elements.empty()) break;
+    std::vector<std::string> migrate = {"MIGRATE", "127.0.0.1", absl::StrCat(target.redis->port()), "", "0", "5000",
+                                        "REPLACE", "KEYS"};
+    for (const Reply& key : keys.elements) migrate.push_back(key.text);
+    Must(*source.redis, migrate);
+  }
+  Must(*target.redis, {"CLUSTER", "SETSLOT", slot, "NODE", target.id});
+  Must(*source.redis, {"CLUSTER", "SETSLOT", slot, "NODE", target.id});
 }
 
 int PrivateRedisCluster::AddShard() {

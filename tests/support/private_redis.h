@@ -31,11 +31,14 @@ class PrivateRedisCluster {
   int shards() const { return static_cast<int>(nodes_.size()) / 2; }
   // The node that serves a shard now.
   PrivateRedis* Master(int shard);
+  // The other one of the shard.
+  PrivateRedis* Replica(int shard);
   // The node that serves a slot now.
   PrivateRedis* OwnerOf(int slot);
 
   // Moves `count` slots of one shard to another with all their keys, one after the other, as an operator's tool does.
   void MoveSlots(int from, int to, int count);
+  void MoveSlot(int slot, int to);
   // Adds a shard that owns nothing yet; returns its number.
   int AddShard();
   // The nodes of a shard leave; it must own nothing.
@@ -59,6 +62,7 @@ class PrivateRedisCluster {
   void AddNodes(int count);
   void AwaitKnown();
   Node* MasterNode(int shard);
+  void Move(const std::string& slot, const Node& source, const Node& target);
   // Everything that a living node says about who serves which slots.
   std::string MapOf(const Node& node) const;
   bool Healthy() const;
