@@ -28,12 +28,12 @@ double CpuSeconds(pid_t process) {
   return ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
-double Percentile(std::vector<double>* sorted, double share) {
-  if (sorted->empty()) return 0;
-  return (*sorted)[std::min(sorted->size() - 1, static_cast<size_t>(share * static_cast<double>(sorted->size())))];
-}
-
 }  // namespace
+
+double Percentile(const std::vector<double>& sorted, double share) {
+  if (sorted.empty()) return 0;
+  return sorted[std::min(sorted.size() - 1, static_cast<size_t>(share * static_cast<double>(sorted.size())))];
+}
 
 LoadResult RunLoad(const LoadOptions& options) {
   const support::ScratchFolder folder("load");
@@ -105,8 +105,9 @@ LoadResult RunLoad(const LoadOptions& options) {
   }
   result.failed = options.requests - static_cast<int64_t>(durations.size());
   std::sort(durations.begin(), durations.end());
-  result.p50_us = Percentile(&durations, 0.50);
-  result.p99_us = Percentile(&durations, 0.99);
+  result.p50_us = Percentile(durations, 0.50);
+  result.p99_us = Percentile(durations, 0.99);
+  result.durations_us = std::move(durations);
   return result;
 }
 

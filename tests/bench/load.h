@@ -28,12 +28,16 @@ struct LoadResult {
   double cpu_us_per_call = 0;  // User and system time of the server.
   double p50_us = 0;
   double p99_us = 0;
-  double bytes_per_call = 0;  // Of reply bodies with their framing: a gRPC error has none.
-  int64_t failed = 0;         // No reply, or an HTTP status other than 200.
+  double bytes_per_call = 0;         // Of reply bodies with their framing: a gRPC error has none.
+  int64_t failed = 0;                // No reply, or an HTTP status other than 200.
+  std::vector<double> durations_us;  // Of the calls that did not fail, sorted.
 };
 
 // Aborts with h2load's output where it cannot run.
 LoadResult RunLoad(const LoadOptions& options);
+
+// The least of `sorted` that `share` of them does not exceed; 0 of none.
+double Percentile(const std::vector<double>& sorted, double share);
 
 struct Spread {
   double median = 0;
