@@ -102,6 +102,7 @@ struct Replica::Parts {
         readiness({"database", "catalog", "flags"}, [this](bool ready) { health.SetServing(ready); }),
         state(o.state.url, o.state.connections),
         source(o.source.url, 1),
+        visibility(o.source.url, 1),
         board(&clock, o.flags.lease),
         catalog_store(
             {.changed_channel = flags::kChangedChannel, .search_path = o.source.search_path, .role = o.source.role},
@@ -144,6 +145,7 @@ struct Replica::Parts {
 
   base::PostgresSessions state;
   base::PostgresSessions source;
+  base::PostgresSessions visibility;  // The fencer's own: a catalog's check may take long.
   flags::Board board;
   CatalogHolder catalogs;
   cache::PostgresCatalogStore catalog_store;
@@ -160,6 +162,7 @@ struct Replica::Parts {
   std::unique_ptr<cache::Invalidator> invalidator;
   std::unique_ptr<cache::Fencer> fencer;
   cache::Watermark watermark;
+  bool was_covered = true;  // Of the background loop.
   std::unique_ptr<diff::Flusher> flusher;
   std::unique_ptr<Verifier> verifier;
   std::unique_ptr<CatalogLoader> loader;
@@ -209,10 +212,8 @@ absl::Status Replica::Drain() {
   Parts& p = *parts_;
   p.readiness.SetUnmet("draining", "this replica was asked to stop");
   if (p.controller != nullptr) p.controller->Stop();
-  if (p.capture != nullptr) {
-    p.capture->Stop();
-    p.outbox->Stop();
-  }
+  p.capture->Stop();
+  if (p.outbox != nullptr) p.outbox->Stop();
   p.admin_services->StopWatches();
   p.health.Stop();
   p.server->Shutdown(absl::ToChronoTime(p.clock.Now() + options_.drain_timeout));
@@ -353,7 +354,7 @@ void Replica::Parts::BuildDecisions() {
       std::make_unique<CatalogLoader>(&catalog_store, &catalogs, &state_pool, &background, [this](absl::Status status) {
         if (status.ok()) {
           readiness.SetMet("catalog");
-          if (capture != nullptr) capture->SetCatalog(catalogs.Current());
+          capture->SetCatalog(catalogs.Current());
         } else if (catalogs.Current() == nullptr) {
           readiness.SetUnmet("catalog", std::string(status.message()));
         }
@@ -375,14 +376,15 @@ void Replica::Parts::BuildCapture() {
                           .invisible = [this](auto transactions,
                                               auto done) { FindInvisible(std::move(transactions), std::move(done)); },
                           .drop = [this](auto drops, auto done) { DropFamilies(std::move(drops), std::move(done)); }});
-  if (!options.capture.enabled) return;
   capture = std::make_unique<cache::CaptureStream>(
       cache::CaptureStream::Options{.source = options.source.url,
                                     .state = options.state.url,
                                     .slot = options.capture.slot,
                                     .publication = options.capture.slot,
                                     .search_path = options.source.search_path,
-                                    .role = options.source.role},
+                                    .role = options.source.role,
+                                    .lead = options.capture.enabled,
+                                    .patience = options.capture.patience},
       cache::CaptureStream::Deps{.clock = &clock,
                                  .sink = fencer.get(),
                                  .watermark = &watermark,
@@ -393,6 +395,7 @@ void Replica::Parts::BuildCapture() {
                                            : Level::kInfo,
                                        "capture", {{"state", cache::CaptureStateName(now)}, {"why", why}});
                                  }});
+  if (!options.capture.enabled) return;
   outbox = std::make_unique<cache::OutboxDrain>(
       cache::OutboxDrain::Options{.connection_string = options.state.url},
       cache::OutboxDrain::Deps{.clock = &clock, .sink = fencer.get(), .metrics = &metrics});
@@ -404,7 +407,7 @@ void Replica::Parts::FindInvisible(std::vector<uint64_t> transactions,
   auto answer = std::make_shared<decltype(done)>(std::move(done));
   const bool taken = state_pool.TrySubmit([this, transactions = std::move(transactions), answer](size_t) {
     std::set<uint64_t> invisible;
-    const absl::Status asked = source.Transact([&](pqxx::work& work) -> absl::Status {
+    const absl::Status asked = visibility.Transact([&](pqxx::work& work) -> absl::Status {
       for (const pqxx::row& row : work.exec_params(
                "SELECT t::text FROM unnest($1::xid8[]) AS t WHERE NOT pg_visible_in_snapshot(t, pg_current_snapshot())",
                absl::StrCat("{", absl::StrJoin(transactions, ","), "}"))) {
@@ -519,10 +522,8 @@ absl::Status Replica::Parts::Serve() {
   loader->Load();
   poller->Start();
   if (controller != nullptr) controller->Start();
-  if (capture != nullptr) {
-    capture->Start();
-    outbox->Start();
-  }
+  capture->Start();
+  if (outbox != nullptr) outbox->Start();
   UpdateGauges();
   Log(Level::kInfo, "serving", {{"port", port}, {"lanes", lanes.size()}});
   return absl::OkStatus();
@@ -541,6 +542,17 @@ void Replica::Parts::UpdateGauges() {
       ->Set(static_cast<double>(broken));
   const bool leased = board.Leased();
   metrics.AddGauge("shadowline_flags_leased", "1 while this replica may serve from the cache.")->Set(leased ? 1 : 0);
+  const auto catalog = catalogs.Current();
+  const bool covered = catalog == nullptr || catalog->captured().empty() || watermark.Covers(clock.Steady());
+  metrics
+      .AddGauge("shadowline_capture_covered",
+                "1 while what is captured may be served from the cache, and where nothing is.")
+      ->Set(covered ? 1 : 0);
+  if (std::exchange(was_covered, covered) != covered) {
+    Log(covered ? Level::kInfo : Level::kError, covered ? "capture_covers" : "capture_away",
+        {{"families", covered ? "served from the cache again" : "read from the database until it has caught up"},
+         {"state", cache::CaptureStateName(capture->state())}});
+  }
   // A replica that has lost PostgreSQL can answer nothing; another one may have a better way there.
   if (leased) {
     readiness.SetMet("flags");

@@ -65,6 +65,7 @@ struct Endpoint {
   shadowline::v1::CompareRules compare;
   bool show_values = false;  // Evidence is shown as it is instead of redacted.
   uint32_t compress_above = 4096;
+  bool captured = false;  // The family is invalidated by change capture.
   bool near = false;
   bool refresh_early = true;
   bool stale_while_revalidate = false;

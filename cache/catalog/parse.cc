@@ -431,6 +431,9 @@ absl::StatusOr<ParsedCatalog> ParseCatalogWithPositions(absl::string_view yaml, 
   std::vector<Endpoint> endpoints = Compiler(document, parsed, &findings).Run();
   std::vector<CapturedTable> captured = CompileCapture(document, endpoints, parsed, &findings);
   RETURN_IF_ERROR(findings.Result());
+  std::set<std::string> captured_families;
+  for (const CapturedTable& table : captured) captured_families.insert(table.families.begin(), table.families.end());
+  for (Endpoint& endpoint : endpoints) endpoint.captured = captured_families.contains(endpoint.family);
   parsed.catalog =
       std::make_shared<const CompiledCatalog>(revision, std::move(document), std::move(endpoints), std::move(captured));
   return parsed;

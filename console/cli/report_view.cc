@@ -54,7 +54,7 @@ std::string ReasonWords(v1::ReadReason reason) {
     case v1::READ_REASON_LEASE_LAPSED:
       return "the replica's flag lease lapsed";
     case v1::READ_REASON_CACHE_UNAVAILABLE:
-      return "the cache is away or slow";
+      return "the cache is away or slow, or change capture is";
     default:
       return "no reason was given";
   }

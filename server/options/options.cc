@@ -264,6 +264,11 @@ const std::vector<Field>& Fields() {
        "outbox.",
        false, Switch(FIELD(capture.enabled))},
       {"capture.slot", "NAME", "shadowline", "Name of the replication slot and of the publication.", false, StoreSlot},
+      {"capture.patience", "DURATION", "10s",
+       "How long what is captured is still served from the cache when changes are captured no more, whatever the "
+       "reason. "
+       "After it those families are read from the database until capture has caught up.",
+       false, Duration(FIELD(capture.patience), Seconds(3), Hours(24))},
       {"evidence.flush", "DURATION", "1s", "How often counted verdicts are written to the state store.", false,
        Duration(FIELD(evidence.flush), Milliseconds(50), Minutes(1))},
       {"evidence.lapse", "DURATION", "10s",

@@ -90,6 +90,7 @@ struct Options {
   struct Capture {
     bool enabled = true;
     std::string slot = "shadowline";
+    absl::Duration patience = absl::Seconds(10);
   } capture;
 
   struct Evidence {

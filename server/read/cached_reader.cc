@@ -178,6 +178,12 @@ absl::Status CachedReader::Prepare(Op* op) {
     op->draws = DrawsOf(op->key, request.request_id(), deps_.random);
   }
   op->route = ChooseRoute(flag, leased, request.consistency(), op->draws);
+  if (op->endpoint->captured && flag.mode != flags::Mode::kDatabase &&
+      !deps_.watermark->Covers(deps_.clock->Steady())) {
+    // Nobody may have invalidated what has changed. It is not judged either: it would not be served.
+    if (op->route.from_cache) op->route.reason = v1::READ_REASON_CACHE_UNAVAILABLE;
+    op->route = {.reason = op->route.reason};
+  }
   if (!request.at_least().empty()) {
     const std::optional<cache::Lsn> position = cache::ParseLsn(request.at_least());
     if (!position.has_value()) {

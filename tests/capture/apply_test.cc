@@ -2,6 +2,7 @@
 // remedy.
 #include <gmock/gmock.h>
 
+#include "cache/capture/postgres/table_check.h"
 #include "cache/catalog/postgres/catalog_store.h"
 #include "tests/capture/capture_world.h"
 
@@ -9,7 +10,9 @@ namespace shadowline::cache {
 namespace {
 
 using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 
 class ApplyCaptureTest : public CaptureWorld {
  protected:
@@ -57,6 +60,17 @@ TEST_F(ApplyCaptureTest, TheReplicaIdentityHasToCarryWhatTagsNeed) {
       "INDEX identity");
   const absl::Status applied = Apply("    saas.indexed: {tenant: \"{account}\", tags: [\"item:{id}\"]}\n");
   EXPECT_TRUE(applied.ok()) << applied;
+}
+
+TEST(ServerCheckTest, AServerWhoseLogDoesNotHoldTheRowsIsRefusedWithBothWaysOut) {
+  const auto level = [](const char* setting) {
+    return [=](const std::string&, const std::vector<std::string>&) { return AskedRows{{setting}}; };
+  };
+  const auto wrong = CheckServer(level("replica"));
+  ASSERT_TRUE(wrong.ok());
+  EXPECT_THAT(*wrong,
+              ElementsAre(AllOf(HasSubstr("set wal_level = logical and restart"), HasSubstr("use the outbox"))));
+  EXPECT_THAT(*CheckServer(level("logical")), IsEmpty());
 }
 
 TEST_F(ApplyCaptureTest, AColumnHasToBeWrittenAsTheParameterIs) {

@@ -212,6 +212,7 @@ capture:
     options.check = absl::Milliseconds(100);
     options.publish = absl::Milliseconds(20);
     options.pause_max = absl::Milliseconds(200);
+    options.patience = absl::Seconds(1);
     return options;
   }
 

@@ -57,6 +57,7 @@ TEST(CaptureCatalogTest, ATagTakesTheFormsOfTheEndpointsThatHaveIt) {
   EXPECT_THAT(price.columns, ElementsAre("account", "region", "product_id"));
   EXPECT_EQ(price.tenant_sql, "SELECT slug FROM account WHERE id = $1::int");
   EXPECT_THAT(price.families, ElementsAre("pricing", "shop"));
+  for (const Endpoint& endpoint : (*catalog)->endpoints()) EXPECT_TRUE(endpoint.captured) << endpoint.name;
   ASSERT_THAT(price.tags, SizeIs(2)) << "pricing folds the region and takes integers, shop does not";
   EXPECT_TRUE(price.tags[0].pieces[1].form.fold_case != price.tags[1].pieces[1].form.fold_case);
   for (const CapturedTag& tag : price.tags) {

@@ -62,6 +62,10 @@ class StreamTest : public CaptureWorld {
     return replica;
   }
 
+  bool AwaitCovered(Replica* replica, bool covered = true) {
+    return support::AwaitTrue(kPatience, [&] { return replica->watermark.Covers(clock_.Steady()) == covered; });
+  }
+
   void InsertPrice(int tier) { Sql(absl::StrCat("INSERT INTO saas.price VALUES ('acme', 'emea', '", tier, "', 1)")); }
   bool AllFenced(int from, int to) {
     for (int tier = from; tier < to; ++tier) {
@@ -408,6 +412,99 @@ TEST_F(StreamTest, TheWatermarkPassesWhatIsNotCapturedToo) {
   EXPECT_TRUE(support::AwaitTrue(kPatience, [&] { return replica->watermark.Passed(now); }));
   EXPECT_TRUE(support::AwaitTrue(
       kPatience, [&] { return ParseLsn(Scalar("SELECT fenced_lsn FROM shadowline.capture")).value_or(0) >= now; }));
+}
+
+// ---- Until when the cache may be trusted
+
+TEST_F(StreamTest, AnIdleDatabaseIsCovered) {
+  CaptureStream::Options options = Options();
+  options.patience = absl::Seconds(3);
+  auto leader = Start(kPrice, options, &sink_);
+  ASSERT_TRUE(AwaitCovered(leader.get()));
+  EXPECT_FALSE(support::AwaitTrue(options.patience + absl::Seconds(1),
+                                  [&] { return !leader->watermark.Covers(clock_.Steady()); }));
+}
+
+TEST_F(StreamTest, AChangeWhoseFenceDoesNotStandRunsOutThePatienceOfEveryReplica) {
+  auto leader = Streaming();
+  CaptureStream::Options follows = Options();
+  follows.lead = false;
+  auto follower = Start(kPrice, follows, &sink_);
+  ASSERT_TRUE(AwaitCovered(leader.get()));
+  ASSERT_TRUE(AwaitCovered(follower.get()));
+  EXPECT_TRUE(follower->Await(CaptureState::kWaiting));
+  sink_.Hold();
+  InsertPrice(1);
+  EXPECT_TRUE(AwaitCovered(leader.get(), false));
+  EXPECT_TRUE(AwaitCovered(follower.get(), false));
+  EXPECT_TRUE(leader->Await(CaptureState::kStreaming)) << "it streams, and yet a change is not fenced";
+  sink_.Release();
+  EXPECT_TRUE(AwaitCovered(leader.get()));
+  EXPECT_TRUE(AwaitCovered(follower.get()));
+}
+
+TEST_F(StreamTest, ALeaderThatDiedRunsOutThePatienceUntilAnotherHasCaughtUp) {
+  CaptureStream::Options follows = Options();
+  follows.lead = false;
+  auto follower = Start(kPrice, follows, &sink_);
+  auto leader = Streaming();
+  ASSERT_TRUE(AwaitCovered(follower.get()));
+  leader.reset();
+  InsertPrice(1);
+  EXPECT_TRUE(AwaitCovered(follower.get(), false));
+  EXPECT_EQ(follower->stream.state(), CaptureState::kWaiting) << "it never leads";
+  sink_.Hold();
+  leader = Start();
+  ASSERT_TRUE(sink_.Await("acme/prices:emea:1"));
+  EXPECT_FALSE(follower->watermark.Covers(clock_.Steady())) << "what was missed has no fence yet";
+  sink_.Release();
+  EXPECT_TRUE(AwaitCovered(follower.get()));
+}
+
+TEST_F(StreamTest, WhatIsRefusedIsNotCovered) {
+  Sql("SELECT pg_create_logical_replication_slot('" + slot_ + "', 'test_decoding')");
+  auto replica = Start();
+  ASSERT_TRUE(replica->Await(CaptureState::kRefused));
+  EXPECT_FALSE(replica->watermark.Covers(clock_.Steady()));
+}
+
+TEST_F(StreamTest, ALostSlotIsNotCoveredAtOnce) {
+  CaptureStream::Options options = Options();
+  options.patience = absl::Hours(1);
+  auto leader = Start(kPrice, options, &sink_);
+  options.lead = false;
+  auto follower = Start(kPrice, options, &sink_);
+  ASSERT_TRUE(AwaitCovered(leader.get()));
+  ASSERT_TRUE(AwaitCovered(follower.get()));
+  sink_.Hold();
+  EXPECT_TRUE(support::AwaitTrue(kPatience, [&] {
+    try {
+      CutStream();
+      Sql("SELECT pg_drop_replication_slot('" + slot_ + "')");
+      return true;
+    } catch (const pqxx::sql_error&) {
+      return false;  // It was connected again before.
+    }
+  }));
+  ASSERT_TRUE(leader->Await(CaptureState::kSlotLost));
+  EXPECT_TRUE(AwaitCovered(leader.get(), false));
+  EXPECT_TRUE(AwaitCovered(follower.get(), false));
+  sink_.Release();
+  EXPECT_TRUE(AwaitCovered(leader.get()));
+  EXPECT_TRUE(AwaitCovered(follower.get()));
+}
+
+TEST_F(StreamTest, AReplicaThatReadsByAnotherMapIsNotCovered) {
+  auto leader = Streaming();
+  ASSERT_TRUE(AwaitCovered(leader.get()));
+  CaptureStream::Options options = Options();
+  options.lead = false;
+  auto follower = Start(kAll, options, &sink_);
+  ASSERT_TRUE(follower->Await(CaptureState::kWaiting));
+  EXPECT_TRUE(support::AwaitTrue(kPatience, [&] { return follower->watermark.lsn() > 0; }));
+  EXPECT_FALSE(follower->watermark.Covers(clock_.Steady())) << "nobody captures its tables";
+  leader->stream.SetCatalog(Catalog(kAll));
+  EXPECT_TRUE(AwaitCovered(follower.get()));
 }
 
 TEST_F(StreamTest, AFollowerTrustsNoPositionOfADatabaseWithoutTheSlot) {

@@ -274,6 +274,36 @@ TEST(CachedReaderTest, AReadOfAWriteThatCaptureHasNotComeToIsTheDatabases) {
   EXPECT_EQ(w.Read(request)->status->code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(CachedReaderTest, WhatIsCapturedIsReadFromTheDatabaseWhileCaptureIsAway) {
+  ReadWorld w({.captured = true});
+  w.Write("1");
+  w.RouteCache(/*sample_ppm=*/1'000'000);
+  EXPECT_EQ(w.Read("1")->response.reason(), v1::READ_REASON_CACHE_UNAVAILABLE) << "it never came";
+  w.watermark.Cover(w.world.clock()->Steady() + absl::Seconds(10));
+  EXPECT_EQ(w.Read("1")->response.reason(), v1::READ_REASON_CACHE_MISS);
+  EXPECT_EQ(w.Read("1")->response.source(), v1::SOURCE_CACHE);
+  w.world.RunUntilIdle();
+  const auto sampled = w.Counts().sampled;
+  w.world.RunFor(absl::Seconds(10));
+  w.Write("1");
+  const auto away = w.Read("1");
+  EXPECT_EQ(away->response.source(), v1::SOURCE_DATABASE);
+  EXPECT_EQ(away->response.reason(), v1::READ_REASON_CACHE_UNAVAILABLE);
+  EXPECT_EQ(away->response.body(), R"({"price":2})");
+  w.RouteShadow();
+  EXPECT_EQ(w.Read("1")->response.reason(), v1::READ_REASON_MODE_SHADOW);
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().sampled, sampled) << "what would not be served is not judged";
+}
+
+TEST(CachedReaderTest, WhatIsNotCapturedNeedsNoCapture) {
+  ReadWorld w;
+  w.Write("1");
+  w.RouteCache();
+  w.Read("1");
+  EXPECT_EQ(w.Read("1")->response.source(), v1::SOURCE_CACHE);
+}
+
 TEST(CachedReaderTest, ALapsedLeaseReadsTheDatabase) {
   ReadWorld w({.lease = absl::Seconds(2)});
   w.Write("1");

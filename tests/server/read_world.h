@@ -39,6 +39,7 @@ struct ReadWorldOptions {
   absl::Duration ttl = absl::Minutes(10);
   bool refresh_early = true;
   bool stale_while_revalidate = false;
+  bool captured = false;
   absl::Duration lease = absl::Hours(10'000);
   CachedReader::Options reader;
   Verifier::Options verifier;
@@ -111,6 +112,7 @@ class ReadWorld {
     endpoint.timeout = absl::Seconds(5);
     endpoint.refresh_early = options.refresh_early;
     endpoint.stale_while_revalidate = options.stale_while_revalidate;
+    endpoint.captured = options.captured;
     endpoint.tags = {{{.literal = "quote:"}, {.literal = "", .parameter = 0}}, {{.literal = "tenant"}}};
     catalog.Publish(std::make_shared<cache::CompiledCatalog>(++catalog_revision_, shadowline::v1::Catalog(),
                                                              std::vector<cache::Endpoint>{endpoint}));

@@ -76,6 +76,11 @@ families:
     endpoints: {item: *item}
 )";
 
+constexpr char kCapture[] = R"(capture:
+  tables:
+    public.item: {tenant: "{tenant}", tags: ["item:{id}"]}
+)";
+
 struct Outcome {
   int status = 0;
   std::string output;
@@ -288,13 +293,14 @@ class ReplicaTest : public testing::Test {
 
   std::string Source() const { return postgres_->ConnectionString(database_); }
 
-  support::Shadowlined::Options OptionsOf(const std::string& name) const {
+  support::Shadowlined::Options OptionsOf(const std::string& name, bool captures = true) const {
     return {.name = name,
             .source = Source(),
             .redis = "unix:" + redis_.socket(),
-            .extra_config =
-                absl::StrCat("controller: {tick: 100ms}\nevidence: {flush: 100ms, lapse: 1s}\n",
-                             "capture: {slot: ", database_, "}\n"),  // Slots are PostgreSQL's, not a database's.
+            .extra_config = absl::StrCat("controller: {tick: 100ms}\nevidence: {flush: 100ms, lapse: 1s}\n",
+                                         // Slots are PostgreSQL's, not a database's.
+                                         "capture: {slot: ", database_,
+                                         ", patience: 3s, enabled: ", captures ? "true" : "false", "}\n"),
             .await_ready = false};
   }
 
@@ -989,8 +995,7 @@ TEST_F(ReplicaTest, WithoutTheTransactionInTheFenceAStaleValueGetsIn) {
 TEST_F(ReplicaTest, AWriteThatNobodyInvalidatedIsFencedByCapture) {
   const auto one = StartNode("one");
   const auto other = StartNode("other");
-  one->Apply(
-      absl::StrCat(kCatalog, "capture:\n  tables:\n    public.item: {tenant: \"{tenant}\", tags: [\"item:{id}\"]}\n"));
+  one->Apply(absl::StrCat(kCatalog, kCapture));
   one->Promote("stock");
   AwaitCached(one.get(), "stock");
   AwaitCached(other.get(), "stock");
@@ -1012,6 +1017,50 @@ TEST_F(ReplicaTest, AWriteThatNobodyInvalidatedIsFencedByCapture) {
   Query("TRUNCATE item");
   for (Node* node : {one.get(), other.get()}) {
     ASSERT_TRUE(AwaitTrue(kLimit, [&] { return !node->Read(Ask("stock", 1)).response.found(); })) << one->server.Log();
+  }
+}
+
+// A capture that has died, or is refused, invalidates nothing; and no replica goes on as if it did, whether it can
+// capture itself or not.
+TEST_F(ReplicaTest, WhileNobodyCapturesWhatIsCapturedIsReadFromTheDatabase) {
+  const auto one = StartNode("one");
+  const auto other = std::make_unique<Node>(OptionsOf("other", /*captures=*/false));
+  other->server.AwaitReady();
+  one->Apply(absl::StrCat(kCatalog, kCapture));
+  one->Promote("stock");
+  AwaitCached(one.get(), "stock");
+  AwaitCached(other.get(), "stock");
+
+  one->server.Kill();
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] {
+    return Query("SELECT count(*) FROM pg_replication_slots WHERE active AND slot_name = '" + database_ + "'") == "0";
+  }));
+  const std::string another = "SELECT pg_create_logical_replication_slot('" + database_ + "', 'test_decoding')";
+  const std::string drop = "SELECT pg_drop_replication_slot('" + database_ + "')";
+  Query(drop);
+  Query(another);
+  const int64_t version = Write(1);
+  const auto reads_database = [&](Node* node) {
+    const Answer answer = node->Read(Ask("stock", 1));
+    return answer.response.reason() == v1::READ_REASON_CACHE_UNAVAILABLE && answer.Version() == version;
+  };
+  EXPECT_TRUE(AwaitTrue(kLimit, [&] { return reads_database(other.get()); })) << other->server.Log();
+  EXPECT_TRUE(AwaitTrue(kLimit, [&] { return other->Metric("shadowline_capture_covered") == 0; }));
+  EXPECT_THAT(other->server.Log(), HasSubstr("\"event\":\"capture_away\""));
+
+  one->server.Start();
+  one->server.AwaitReady();
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] { return absl::StrContains(one->server.Log(), "of another kind"); }));
+  EXPECT_TRUE(AwaitTrue(kLimit, [&] { return reads_database(one.get()); }));
+  EXPECT_TRUE(reads_database(other.get()));
+
+  Query(drop);
+  for (Node* node : {one.get(), other.get()}) {
+    EXPECT_TRUE(AwaitTrue(kLimit, [&] {
+      const Answer answer = node->Read(Ask("stock", 1));
+      EXPECT_EQ(answer.Version(), version) << "what was cached before is not served again";
+      return answer.FromCache();
+    })) << node->server.Log();
   }
 }
 

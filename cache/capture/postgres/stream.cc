@@ -34,6 +34,8 @@ constexpr int kFramesPerTurn = 1000;
 // A new slot waits for every transaction that is running now.
 constexpr absl::Duration kSlotCreation = absl::Hours(1);
 
+constexpr char kStateTime[] = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
 bool Captures(const CompiledCatalog& catalog) { return !catalog.captured().empty(); }
 
 std::set<std::string> CapturedFamilies(const CompiledCatalog& catalog) {
@@ -146,6 +148,7 @@ class CaptureStream::Session {
         inbox_(stream->inbox_),
         catalog_(std::move(catalog)),
         families_(CapturedFamilies(*catalog_)),
+        map_(MapDigest(*catalog_)),
         number_(++stream->sessions_),
         lookup_({{.connection_string = options_.source, .application_name = "shadowline tenants", .stop = Stop()},
                  options_.search_path,
@@ -214,9 +217,10 @@ class CaptureStream::Session {
 
   absl::StatusOr<bool> TryLead() {
     ASSIGN_OR_RETURN(const Connection::Rows rows,
-                     control_->Query("SELECT pg_try_advisory_lock(hashtextextended('shadowline capture ' || $1, 0)), "
+                     control_->Query("SELECT CASE WHEN $2::bool THEN pg_try_advisory_lock(hashtextextended("
+                                     "'shadowline capture ' || $1, 0)) ELSE false END, "
                                      "EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)",
-                                     {options_.slot}));
+                                     {options_.slot, options_.lead ? "t" : "f"}));
     slot_seen_ = rows.at(0).at(1) == "t";
     return rows[0][0] == "t";
   }
@@ -225,10 +229,21 @@ class CaptureStream::Session {
   absl::Status Follow() {
     const absl::Duration end = clock_->Steady() + options_.check;
     while (clock_->Steady() < end && !stream_.worker_.stopping() && !Superseded()) {
+      const absl::Duration asked_at = clock_->Steady();
       ASSIGN_OR_RETURN(const Connection::Rows rows,
-                       state_->Query("SELECT fenced_lsn FROM shadowline.capture WHERE slot = $1", {options_.slot}));
+                       // A time to come is as doubtful as one that is long past: the clock was set back.
+                       state_->Query("SELECT fenced_lsn, CASE WHEN settled AND map = $2 THEN "
+                                     "abs((extract(epoch FROM clock_timestamp() - fenced_at) * 1000000)::bigint) END "
+                                     "FROM shadowline.capture WHERE slot = $1",
+                                     {options_.slot, map_}));
       // Without a slot the database has failed over: what was published is a position of another log.
-      stream_.deps_.watermark->Set(rows.empty() || !slot_seen_ ? 0 : Position(rows[0][0]));
+      const bool known = !rows.empty() && slot_seen_;
+      stream_.deps_.watermark->Set(known ? Position(rows[0][0]) : 0);
+      if (known && rows[0][1].has_value()) {
+        stream_.deps_.watermark->Cover(asked_at - absl::Microseconds(Number(rows[0][1])) + options_.patience);
+      } else {
+        stream_.deps_.watermark->Uncover();
+      }
       WaitReadable({Stop(), inbox_->signal()->descriptor()}, std::min(options_.publish, end - clock_->Steady()));
       inbox_->Take();
     }
@@ -319,6 +334,7 @@ class CaptureStream::Session {
 
   absl::Status Prepare() {
     if (!stream_.distrust_.empty()) {
+      stream_.deps_.watermark->Uncover();
       // First of all, so that whoever leads next knows it too.
       RETURN_IF_ERROR(
           state_->Query("UPDATE shadowline.capture SET settled = false WHERE slot = $1", {options_.slot}).status());
@@ -358,15 +374,18 @@ class CaptureStream::Session {
       why = "a slot that was there already is taken over";
     } else if (known[0][0] != "t") {
       why = "an earlier beginning was not finished";
-    } else if (!publish.empty() || known[0][1] != MapDigest(*catalog_)) {
+    } else if (!publish.empty() || known[0][1] != map_) {
       why = "what is captured has changed";
     }
     if (!why.empty()) RETURN_IF_ERROR(Settle(why, !known.empty() && !keep_slot, keep_slot, slot.exists, publish));
     ASSIGN_OR_RETURN(
         const Connection::Rows term,
-        state_->Query("UPDATE shadowline.capture SET term = term + 1 WHERE slot = $1 RETURNING term", {options_.slot}));
+        state_->Query(
+            absl::StrCat("UPDATE shadowline.capture SET term = term + 1 WHERE slot = $1 RETURNING term, ", kStateTime),
+            {options_.slot}));
     if (term.empty()) return absl::UnavailableError("shadowline.capture has lost the slot's row");
     term_ = *term[0][0];
+    NoteStateTime(term[0][1]);
     ASSIGN_OR_RETURN(slot, LookAtSlot());
     progress_ = Progress(slot.confirmed);
     return absl::OkStatus();
@@ -376,6 +395,7 @@ class CaptureStream::Session {
   absl::Status Settle(const std::string& why, bool was_lost, bool keep_slot, bool slot_exists,
                       const std::string& publish) {
     stream_.deps_.watermark->Set(0);
+    stream_.deps_.watermark->Uncover();
     RETURN_IF_ERROR(state_
                         ->Query("INSERT INTO shadowline.capture (slot) VALUES ($1) ON CONFLICT (slot) DO UPDATE SET "
                                 "settled = false, fenced_lsn = NULL, fenced_at = NULL, term = capture.term + 1",
@@ -409,8 +429,7 @@ class CaptureStream::Session {
     }
     RETURN_IF_ERROR(Alarm(why));
     return state_
-        ->Query("UPDATE shadowline.capture SET settled = true, map = $2 WHERE slot = $1",
-                {options_.slot, MapDigest(*catalog_)})
+        ->Query("UPDATE shadowline.capture SET settled = true, map = $2 WHERE slot = $1", {options_.slot, map_})
         .status();
   }
 
@@ -442,6 +461,7 @@ class CaptureStream::Session {
       RETURN_IF_ERROR(state_->Query("DELETE FROM shadowline.capture WHERE slot = $1", {options_.slot}).status());
     }
     stream_.deps_.watermark->Set(0);
+    stream_.deps_.watermark->Uncover();
     stream_.SetState(CaptureState::kOff, "the catalog captures nothing");
     control_.reset();  // And the lead with it.
     state_.reset();
@@ -481,6 +501,7 @@ class CaptureStream::Session {
       ASSIGN_OR_RETURN(const bool more, ReadFrames());
       RETURN_IF_ERROR(TakeAnswers());
       stream_.deps_.watermark->Set(progress_.fenced());
+      Cover();
       RETURN_IF_ERROR(Check(false));
       RETURN_IF_ERROR(Publish());
       RETURN_IF_ERROR(Confirm());
@@ -493,6 +514,14 @@ class CaptureStream::Session {
                    more ? absl::ZeroDuration() : std::min(options_.publish, options_.check));
     }
     return absl::OkStatus();
+  }
+
+  // Everything that was committed before a check has its fences once they have come to where the log was then.
+  void Cover() {
+    if (!looked_.has_value() || progress_.fenced() < looked_->position) return;
+    covered_at_ = looked_->at;
+    looked_.reset();
+    stream_.deps_.watermark->Cover(covered_at_ + options_.patience);
   }
 
   bool Full() const { return progress_.waiting() >= options_.outstanding_max; }
@@ -563,7 +592,9 @@ class CaptureStream::Session {
           "pg_snapshot_xmax(pg_current_snapshot()), EXISTS (SELECT FROM pg_class AS c "
           "JOIN pg_namespace AS n ON n.oid = c.relnamespace CROSS JOIN pg_partition_tree(c.oid) AS t "
           "JOIN pg_class AS p ON p.oid = t.relid WHERE c.relkind = 'p' AND p.relreplident <> c.relreplident "
-          "AND n.nspname || '.' || c.relname = ANY(string_to_array($2, E'\\n'))) "
+          "AND n.nspname || '.' || c.relname = ANY(string_to_array($2, E'\\n'))), "
+          // What is on the disk: an asynchronous commit comes there by itself, half a second later.
+          "pg_current_wal_flush_lsn() "
           "FROM pg_replication_slots WHERE slot_name = $1",
           {options_.slot, TableLines()}));
       checking_ = true;
@@ -593,6 +624,8 @@ class CaptureStream::Session {
       return absl::UnavailableError(absl::StrCat("the slot is ", behind, " bytes behind: too far"));
     }
     assembler_.SetCurrentXid(Number(row[2]));
+    // The last one first, or one that falls behind by more than a check would never have covered anything.
+    if (!looked_.has_value()) looked_ = Look{checked_at_, Position(row[4])};
     if (row[3] == "t") {
       // Its old rows are taken for whole ones, and are not.
       stream_.distrust_ = "a partition was added that has another replica identity than its table";
@@ -614,6 +647,7 @@ class CaptureStream::Session {
       ASSIGN_OR_RETURN(const std::optional<Connection::Rows> rows, state_->Receive());
       if (rows.has_value()) {
         if (rows->empty()) return absl::AbortedError("another replica leads the capture");
+        NoteStateTime((*rows)[0][1]);
         published_ = *std::exchange(publishing_, std::nullopt);
       } else if (now - published_at_ > options_.lapse) {
         return absl::UnavailableError("the state database has fallen silent");
@@ -621,16 +655,27 @@ class CaptureStream::Session {
       return absl::OkStatus();
     }
     const bool captured = progress_.fenced() != published_ && progress_.handed() != handed_;
-    if (progress_.fenced() == published_ || now - published_at_ < (captured ? options_.publish : options_.check)) {
-      return absl::OkStatus();
-    }
+    const bool news = progress_.fenced() != published_ || covered_at_ != covered_published_;
+    if (!news || now - published_at_ < (captured ? options_.publish : options_.check)) return absl::OkStatus();
     publishing_ = progress_.fenced();
+    covered_published_ = covered_at_;
     published_at_ = now;
     handed_ = progress_.handed();
+    const bool covered = covered_at_ > absl::ZeroDuration();
     return state_->Send(
-        "UPDATE shadowline.capture SET fenced_lsn = $1::pg_lsn, fenced_at = clock_timestamp() "
-        "WHERE slot = $2 AND term = $3::bigint RETURNING term",
-        {FormatLsn(*publishing_), options_.slot, term_});
+        absl::StrCat(
+            "UPDATE shadowline.capture SET fenced_lsn = $1::pg_lsn, fenced_at = coalesce(timestamptz 'epoch' + "
+            "nullif($4::bigint, 0) * interval '1 microsecond', fenced_at) "
+            "WHERE slot = $2 AND term = $3::bigint RETURNING term, ",
+            kStateTime),
+        {FormatLsn(*publishing_), options_.slot, term_,
+         absl::StrCat(covered ? absl::ToInt64Microseconds(state_time_ + covered_at_) : 0)});
+  }
+
+  // What the state database's clock shows at our steady zero, or less: the answer has been on its way for a while. What
+  // is published as covered is then never later than it was.
+  void NoteStateTime(const std::optional<std::string>& micros) {
+    state_time_ = absl::Microseconds(Number(micros)) - clock_->Steady();
   }
 
   CaptureStream& stream_;
@@ -639,6 +684,7 @@ class CaptureStream::Session {
   const std::shared_ptr<Inbox> inbox_;
   const std::shared_ptr<const CompiledCatalog> catalog_;
   const std::set<std::string> families_;
+  const std::string map_;  // MapDigest
   const uint64_t number_;
   PostgresTenantLookup lookup_;
   Assembler assembler_;
@@ -654,6 +700,15 @@ class CaptureStream::Session {
   bool slot_seen_ = false;
   bool reply_due_ = false;
   bool checking_ = false;
+  // Where the log was at a check that the fences have not come to yet.
+  struct Look {
+    absl::Duration at;
+    Lsn position;
+  };
+  std::optional<Look> looked_;
+  absl::Duration covered_at_;  // Zero: not known in this session.
+  absl::Duration covered_published_;
+  absl::Duration state_time_;
   std::optional<Lsn> publishing_;
   Lsn published_ = 0;
   size_t handed_ = 0;
@@ -725,7 +780,7 @@ absl::Status CaptureStream::Serve(bool* worked) {
     base::MutexLock lock(&mutex_);
     catalog = catalog_;
   }
-  if (catalog == nullptr) {
+  if (catalog == nullptr || (!options_.lead && !Captures(*catalog))) {
     WaitReadable({worker_.stop(), inbox_->signal()->descriptor()}, absl::Hours(1));
     inbox_->Take();
     return absl::OkStatus();

@@ -1,6 +1,8 @@
 // CaptureStream reads the application's committed changes from PostgreSQL's log, over the replication protocol, and has
 // a Sink fence what they make wrong. One replica at a time does it: who holds an advisory lock in the source database.
-// The others wait for it, and meanwhile follow the watermark that it publishes.
+// The others wait for it, and meanwhile follow the watermark that it publishes: how far it has come in the log, and
+// until when everything that was committed has its fences. The latter runs out where nobody captures, whatever the
+// reason, and every replica takes what is captured from the database then; it comes back when a leader has caught up.
 //
 // What it makes and owns: a publication of the catalog's captured tables, and a replication slot. The slot keeps the
 // log from where a sink has last acknowledged, so whatever dies in between, nothing is lost; the next leader goes on
@@ -62,6 +64,11 @@ class CaptureStream {
     // As the control's, for tenant_query.
     std::string search_path = "public";
     std::string role;
+    // False: only follows, and never leads.
+    bool lead = true;
+    // How long what is captured may be served from the cache after the last moment of which it is known that every
+    // change before it has its fences. Some times `check`.
+    absl::Duration patience = absl::Seconds(10);
     uint64_t lag_warning_bytes = 64 << 20;
     uint64_t lag_limit_bytes = uint64_t{4} << 30;
     size_t outstanding_max = 256;

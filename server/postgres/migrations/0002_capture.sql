@@ -7,6 +7,7 @@ CREATE TABLE shadowline.capture (
   term bigint NOT NULL DEFAULT 0,
   -- Every change committed before it is fenced. Null: not known, so no read may rely on it.
   fenced_lsn pg_lsn,
+  -- Every change committed before it is fenced, too. What is captured is served from the cache only while this is recent.
   fenced_at timestamptz,
   -- False from before the slot is made, or what it captures is changed, until everything cached was dropped for it.
   settled boolean NOT NULL DEFAULT false,
