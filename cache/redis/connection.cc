@@ -185,7 +185,7 @@ void RedisConnection::Later(absl::Duration delay, absl::AnyInvocable<void()> tas
 }
 
 void RedisConnection::Flush() {
-  if (link_ == Link::kIdle) Connect();
+  if (link_ == Link::kIdle && !addresses_.empty()) Connect();
   if (link_ == Link::kUp && sent_ > (batches_.empty() ? answered_ : batches_.back().last)) {
     batches_.push_back(Batch{sent_, clock_->Steady() + options_.command_timeout});
     if (!watching_) WatchDeadlines(options_.command_timeout);
@@ -227,11 +227,12 @@ void RedisConnection::Connect() {
   if (resolver_.joinable()) resolver_.join();
   resolver_ =
       base::StartThread("redis-resolve", [this, alive = std::weak_ptr<bool>(alive_), address = target_, attempt] {
-        executor_->Post([this, alive, found = address.Resolve(attempt)] {
+        executor_->Post([this, alive, text = address.text(), found = address.Resolve(attempt)] {
           if (alive.expired()) return;
           resolving_ = false;
-          if (link_ == Link::kConnecting && descriptor_ < 0) return Open(found);
-          if (found.ok()) resolved_ = *found;
+          const bool wanted = text == target_.text();
+          if (link_ == Link::kConnecting && descriptor_ < 0) return wanted ? Open(found) : Connect();
+          if (wanted && found.ok()) resolved_ = *found;
         });
       });
 }
@@ -350,6 +351,24 @@ void RedisConnection::WatchLater() {
   });
 }
 
+void RedisConnection::SetAddresses(std::vector<RedisAddress> addresses) {
+  if (link_ == Link::kShut) return;
+  addresses_ = std::move(addresses);
+  const bool same = std::any_of(addresses_.begin(), addresses_.end(),
+                                [this](const RedisAddress& address) { return address.text() == target_.text(); });
+  if (same) return;
+  if (link_ != Link::kWaiting && link_ != Link::kIdle) {
+    base::Log(base::Level::kInfo, "redis_left", {{"address", target_.text()}});
+    Close("it is not to be used any more");
+    link_ = Link::kIdle;
+  }
+  if (addresses_.empty()) return;  // Should it be the same one again, it is tried when it is due.
+  target_ = addresses_.front();
+  resolved_.reset();
+  turn_ = failures_ = 0;
+  link_ = Link::kIdle;
+}
+
 void RedisConnection::Drop(absl::string_view cause) {
   if (link_ == Link::kShut) return;
   if (failures_++ == 0) base::Log(base::Level::kWarning, "redis_down", {{"address", target_.text()}, {"cause", cause}});
@@ -358,7 +377,9 @@ void RedisConnection::Drop(absl::string_view cause) {
   absl::Duration delay = options_.reconnect_min * (uint64_t{1} << std::min<uint32_t>(failures_ - 1, 20));
   delay = std::min(delay, options_.reconnect_max) * (0.5 + random_->Unit() / 2);
   Later(delay, [this, term = term_] {
-    if (term == term_ && link_ == Link::kWaiting) Connect();
+    if (term != term_ || link_ != Link::kWaiting) return;
+    link_ = Link::kIdle;
+    if (!addresses_.empty()) Connect();
   });
   if (hooks_.changed) hooks_.changed(false);
 }

@@ -147,6 +147,9 @@ class RedisConnection final : public base::Pollable {
 
   // Closes for good: what is outstanding, and every later command, is answered with kUnavailable.
   void Shutdown();
+  // Where it is from now on; none: nowhere, until another call. A connection to elsewhere is given up. An address other
+  // than the last one is tried at once; the same one when it is due. Whoever calls needs no Hooks::changed.
+  void SetAddresses(std::vector<RedisAddress> addresses);
   // Gives this connection up, fails what is outstanding, and tries again later.
   void Drop(absl::string_view cause);
 
@@ -213,7 +216,7 @@ class RedisConnection final : public base::Pollable {
   void CheckDeadlines();
 
   const Options options_;
-  const std::vector<RedisAddress> addresses_;
+  std::vector<RedisAddress> addresses_;
   base::Executor* const executor_;
   const base::Clock* const clock_;
   base::Random* const random_;

@@ -288,6 +288,9 @@ std::unique_ptr<RedisNodes> RedisStore::MakeNodes(Options options, base::Executo
   if (!options.cluster.empty()) {
     return std::make_unique<ClusterNodes>(options, options.cluster, executor, clock, random, stats);
   }
+  if (options.sentinel.has_value()) {
+    return std::make_unique<SentinelNodes>(options, *options.sentinel, executor, clock, random, stats);
+  }
   return std::make_unique<SingleNode>(options, options.address, executor, clock, random, stats);
 }
 

@@ -27,6 +27,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,7 @@
 #include "cache/redis/connection.h"
 #include "cache/redis/nodes.h"
 #include "cache/redis/reply.h"
+#include "cache/redis/sentinel.h"
 #include "cache/store.h"
 
 namespace shadowline::cache {
@@ -53,6 +55,8 @@ class RedisStore final : public Store, public base::Pollable {
     RedisAddress address;
     // Nodes of a Redis Cluster, any of them; none: the one Redis at `address`.
     std::vector<RedisAddress> cluster;
+    // The one Redis that they name, instead.
+    std::optional<SentinelNodes::Sentinels> sentinel;
   };
   using Stats = RedisStats;
 

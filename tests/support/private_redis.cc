@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <utility>
 
@@ -49,7 +50,7 @@ bool Says(const PrivateRedis& redis, const std::vector<std::string>& command, co
 
 }  // namespace
 
-Reply AskRedis(const std::string& unix_socket, const std::vector<std::string>& command) {
+Reply AskRedis(const std::string& unix_socket, const std::vector<std::string>& command, const std::string& password) {
   Reply silent;
   silent.type = Reply::Type::kError;
   silent.text = "it does not answer";
@@ -60,6 +61,8 @@ Reply AskRedis(const std::string& unix_socket, const std::vector<std::string>& c
   const timeval patience{10, 0};
   setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
   std::string out;
+  bool greeted = password.empty();
+  if (!greeted) cache::AppendCommand(&out, {"AUTH", password});
   cache::AppendCommand(&out, command);
   cache::ReplyReader reader(64 << 20);
   if (connect(descriptor, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
@@ -68,7 +71,8 @@ Reply AskRedis(const std::string& unix_socket, const std::vector<std::string>& c
     ssize_t got = 0;
     while ((got = recv(descriptor, bytes, sizeof(bytes), 0)) > 0) {
       reader.Feed({bytes, static_cast<size_t>(got)});
-      const auto reply = reader.Next();
+      auto reply = reader.Next();
+      if (reply.ok() && *reply != nullptr && !std::exchange(greeted, true)) reply = reader.Next();
       if (!reply.ok()) break;
       if (*reply == nullptr) continue;
       close(descriptor);
@@ -275,6 +279,60 @@ bool PrivateRedisCluster::Healthy() const {
 
 void PrivateRedisCluster::AwaitHealthy() {
   Await("the cluster is healthy", [this] { return Healthy(); });
+}
+
+PrivateSentinels::PrivateSentinels(int sentinels, const std::string& password)
+    : second_({"--replicaof", "127.0.0.1", absl::StrCat(first_.port()), "--repl-diskless-sync-delay", "0"}),
+      password_(password) {
+  Await("the replica follows", [this] { return Says(second_, {"INFO", "replication"}, "master_link_status:up"); });
+  const int quorum = sentinels / 2 + 1;
+  for (int i = 0; i < sentinels; ++i) {
+    Sentinel sentinel;
+    sentinel.folder = std::make_unique<ScratchFolder>("sentinel");
+    sentinel.port = FreePort();
+    const std::string file = sentinel.folder->path() + "/sentinel.conf";
+    std::ofstream config(file);
+    config << "bind 127.0.0.1\nport " << sentinel.port << "\nunixsocket " << sentinel.socket() << "\ndir "
+           << sentinel.folder->path() << "\nsentinel monitor main 127.0.0.1 " << first_.port() << " " << quorum
+           << "\nsentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n";
+    if (!password.empty()) config << "requirepass " << password << "\nsentinel sentinel-pass " << password << "\n";
+    config.close();
+    sentinel.process = ChildProcess({"redis-server", file, "--sentinel"}, sentinel.folder->path() + "/log");
+    sentinels_.push_back(std::move(sentinel));
+  }
+  AwaitNamed(first_);
+  for (const Sentinel& sentinel : sentinels_) {
+    Await("the sentinels meet", [&] {
+      for (const auto& [what, count] : {std::pair{"num-slaves", 1}, std::pair{"num-other-sentinels", sentinels - 1}}) {
+        const Reply told = AskRedis(sentinel.socket(), {"SENTINEL", "MASTER", "main"}, password_);
+        bool met = false;
+        for (size_t i = 0; i + 1 < told.elements.size(); i += 2) {
+          met = met || (told.elements[i].text == what && told.elements[i + 1].text == absl::StrCat(count));
+        }
+        if (!met) return false;
+      }
+      return true;
+    });
+  }
+}
+
+std::vector<std::string> PrivateSentinels::addresses() const {
+  std::vector<std::string> addresses;
+  for (const Sentinel& sentinel : sentinels_) addresses.push_back(absl::StrCat("127.0.0.1:", sentinel.port));
+  return addresses;
+}
+
+PrivateRedis* PrivateSentinels::Master() {
+  return Says(first_, {"INFO", "replication"}, "role:master") ? &first_ : &second_;
+}
+
+void PrivateSentinels::AwaitNamed(const PrivateRedis& master) {
+  for (const Sentinel& sentinel : sentinels_) {
+    Await("the sentinels name the master", [&] {
+      const Reply named = AskRedis(sentinel.socket(), {"SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"}, password_);
+      return named.elements.size() == 2 && named.elements[1].text == absl::StrCat(master.port());
+    });
+  }
 }
 
 }  // namespace shadowline::support

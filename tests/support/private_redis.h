@@ -19,7 +19,8 @@
 namespace shadowline::support {
 
 // One command, and its reply, over the unix socket of a Redis. An error where it does not answer.
-cache::Reply AskRedis(const std::string& unix_socket, const std::vector<std::string>& command);
+cache::Reply AskRedis(const std::string& unix_socket, const std::vector<std::string>& command,
+                      const std::string& password = "");
 
 class PrivateRedisCluster {
  public:
@@ -69,6 +70,35 @@ class PrivateRedisCluster {
 
   const std::vector<std::string> settings_;
   std::vector<Node> nodes_;  // Those of shard i are 2i and 2i + 1.
+};
+
+// A master and a replica, and sentinels that watch them as `main`.
+class PrivateSentinels {
+ public:
+  // `password`: of the sentinels; empty: none.
+  explicit PrivateSentinels(int sentinels = 3, const std::string& password = "");
+
+  // "127.0.0.1:port" of every sentinel.
+  std::vector<std::string> addresses() const;
+  std::string socket(int sentinel) const { return sentinels_[sentinel].socket(); }
+  // The one that is a master by its own account, of those that run.
+  PrivateRedis* Master();
+  // The other one.
+  PrivateRedis* Replica() { return Master() == &first_ ? &second_ : &first_; }
+  // Until every sentinel names this Redis.
+  void AwaitNamed(const PrivateRedis& master);
+
+ private:
+  struct Sentinel {
+    std::unique_ptr<ScratchFolder> folder;
+    int port;
+    ChildProcess process;
+    std::string socket() const { return folder->path() + "/sentinel.sock"; }
+  };
+
+  PrivateRedis first_, second_;
+  std::string password_;
+  std::vector<Sentinel> sentinels_;
 };
 
 }  // namespace shadowline::support
