@@ -183,6 +183,9 @@ struct Replica::Parts {
   std::unique_ptr<ReadService> read_service;
   std::vector<std::unique_ptr<LaneParts>> lanes;
   std::unique_ptr<grpc::Server> server;
+
+  uint64_t redis_moved = 0;  // As counted in the metrics,
+  uint64_t redis_asked = 0;  // on the background loop.
 };
 
 Replica::Replica(Options options) : options_(std::move(options)), parts_(std::make_unique<Parts>(options_)) {}
@@ -530,16 +533,29 @@ absl::Status Replica::Parts::Serve() {
 }
 
 void Replica::Parts::UpdateGauges() {
-  bool up = store->stats().up;
+  std::vector<const cache::RedisStore::Stats*> stores = {&store->stats()};
+  for (const auto& parts : lanes) stores.push_back(&parts->store->stats());
+  bool up = true;
   uint64_t broken = 0;
-  for (const auto& parts : lanes) {
-    up = up && parts->store->stats().up;
-    broken += parts->store->stats().broken;
+  uint64_t moved = 0;
+  uint64_t asked = 0;
+  for (const cache::RedisStore::Stats* stats : stores) {
+    up = up && stats->up;
+    broken += stats->broken;
+    moved += stats->moved;
+    asked += stats->asked;
   }
-  metrics.AddGauge("shadowline_redis_up", "1 while every Redis connection of this replica is up.")->Set(up ? 1 : 0);
+  metrics.AddGauge("shadowline_redis_up", "1 while every key of Redis can be asked for, by all of this replica.")
+      ->Set(up ? 1 : 0);
   metrics
       .AddGauge("shadowline_redis_broken", "Redis connections whose breaker keeps reads from them, in part at least.")
       ->Set(static_cast<double>(broken));
+  const auto redirects = [this](const char* kind) {
+    return metrics.AddCounter("shadowline_redis_redirects_total", "Commands that a Redis Cluster sent to another node.",
+                              {{"kind", kind}});
+  };
+  redirects("moved")->Add(static_cast<double>(moved - std::exchange(redis_moved, moved)));
+  redirects("ask")->Add(static_cast<double>(asked - std::exchange(redis_asked, asked)));
   const bool leased = board.Leased();
   metrics.AddGauge("shadowline_flags_leased", "1 while this replica may serve from the cache.")->Set(leased ? 1 : 0);
   const auto catalog = catalogs.Current();
@@ -570,9 +586,16 @@ void Replica::Parts::UpdateGauges() {
 cache::RedisStore::Options Replica::Parts::RedisOptions() {
   const auto& redis = options.redis;
   // Checked with the other options.
-  auto address = cache::RedisAddress::Parse(redis.socket.empty() ? redis.address.ToString() : "unix:" + redis.socket);
+  const auto at = [](const std::string& text) { return cache::RedisAddress::Parse(text).value(); };
   cache::RedisStore::Options result;
-  result.address = *std::move(address);
+  result.address = at(redis.socket.empty() ? redis.address.ToString() : "unix:" + redis.socket);
+  for (const HostPort& node : redis.cluster) result.cluster.push_back(at(node.ToString()));
+  if (!redis.sentinel.addresses.empty()) {
+    result.sentinel = {{}, redis.sentinel.master, redis.sentinel.user, redis.sentinel.password};
+    for (const HostPort& sentinel : redis.sentinel.addresses) {
+      result.sentinel->addresses.push_back(at(sentinel.ToString()));
+    }
+  }
   result.user = redis.user;
   result.password = redis.password;
   result.database = redis.db;

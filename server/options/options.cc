@@ -133,6 +133,26 @@ std::optional<std::string> StoreRedisAddress(const std::string& text, Options* o
   return std::nullopt;
 }
 
+constexpr size_t kAddressesMax = 64;
+
+template <typename Access>
+Store Addresses(Access access) {
+  return [=](const std::string& text, Options* options) -> std::optional<std::string> {
+    std::vector<HostPort> addresses;
+    for (const absl::string_view one : absl::StrSplit(text, ',', absl::SkipWhitespace())) {
+      const std::optional<HostPort> address = ParseHostPort(absl::StripAsciiWhitespace(one));
+      if (!address || address->port == 0) {
+        return Quoted(one) +
+               " is no address; expected host:port or [ipv6]:port, port from 1 to 65535, with commas between";
+      }
+      addresses.push_back(*address);
+    }
+    if (addresses.size() > kAddressesMax) return absl::StrCat("are too many; expected at most ", kAddressesMax);
+    access(*options) = std::move(addresses);
+    return std::nullopt;
+  };
+}
+
 std::optional<std::string> StoreReplicaName(const std::string& text, Options* options) {
   const bool printable = std::all_of(text.begin(), text.end(), absl::ascii_isgraph);
   if (text.empty() || text.size() > 128 || !printable) {
@@ -220,6 +240,16 @@ const std::vector<Field>& Fields() {
       {"state.connections", "N", "4", "Connections for state.", false, Number(FIELD(state.connections), 1, 1000)},
       {"redis.address", "ADDRESS", "127.0.0.1:6379", "`host:port`, or `unix:/path` of its socket.", false,
        StoreRedisAddress},
+      {"redis.cluster", "HOST:PORT,...", "", "Nodes of a Redis Cluster, any of them, instead of redis.address.", false,
+       Addresses(FIELD(redis.cluster))},
+      {"redis.sentinel.addresses", "HOST:PORT,...", "", "Sentinels that name the master, instead of redis.address.",
+       false, Addresses(FIELD(redis.sentinel.addresses))},
+      {"redis.sentinel.master", "NAME", "", "The name by which they know it.", false,
+       Text(FIELD(redis.sentinel.master), 256)},
+      {"redis.sentinel.user", "TEXT", "", "ACL user of the sentinels themselves. Empty: the default user.", false,
+       Text(FIELD(redis.sentinel.user), 256)},
+      {"redis.sentinel.password", "SECRET", "", "Password of that user. Empty: none is sent.", true,
+       Text(FIELD(redis.sentinel.password), 4096)},
       {"redis.user", "TEXT", "", "ACL user. Empty: the default user.", false, Text(FIELD(redis.user), 256)},
       {"redis.password", "SECRET", "", "Password of that user. Empty: none is sent.", true,
        Text(FIELD(redis.password), 4096)},
@@ -378,6 +408,7 @@ class Collector {
                               " would make a live replica look dead; expected less than evidence.lapse (",
                               absl::FormatDuration(options_.evidence.lapse), ")"));
     }
+    CheckRedis();
     if (!findings_.empty()) return absl::InvalidArgumentError(absl::StrJoin(findings_, "\n"));
     return options_;
   }
@@ -388,6 +419,35 @@ class Collector {
   std::string Place(const YAML::Mark& mark) const {
     if (mark.is_null()) return source_;
     return absl::StrCat(source_, ":", mark.line + 1, ":", mark.column + 1);
+  }
+
+  // Exactly one shape, and nothing that it would not use.
+  void CheckRedis() {
+    const auto& redis = options_.redis;
+    const bool cluster = !redis.cluster.empty();
+    const bool sentinel = !redis.sentinel.addresses.empty();
+    if (cluster && where_.contains("redis.address")) {
+      AddFinding(Where("redis.cluster") + ": is given beside redis.address; expected one of the two");
+    }
+    if (sentinel && where_.contains("redis.address")) {
+      AddFinding(Where("redis.sentinel.addresses") + ": is given beside redis.address; expected one of the two");
+    }
+    if (cluster && sentinel) {
+      AddFinding(Where("redis.cluster") + ": is given beside redis.sentinel.addresses; expected one of the two");
+    }
+    if (cluster && redis.db != 0) {
+      AddFinding(
+          absl::StrCat(Where("redis.db"), ": ", redis.db, " is not there; a Redis Cluster has database 0 alone"));
+    }
+    if (sentinel && redis.sentinel.master.empty()) {
+      AddFinding(Where("redis.sentinel.master") +
+                 ": is missing; expected the name by which the sentinels know the master");
+    }
+    for (const char* field : {"redis.sentinel.master", "redis.sentinel.user", "redis.sentinel.password"}) {
+      if (!sentinel && where_.contains(field)) {
+        AddFinding(Where(field) + ": is of no use without redis.sentinel.addresses");
+      }
+    }
   }
 
   std::string Where(const std::string& field) const {
@@ -410,8 +470,15 @@ class Collector {
         AddFinding(absl::StrCat(key_place, ": is given twice; expected it once"));
       } else if (const Field* field = FindField(name)) {
         const std::string place = absl::StrCat(Place(entry.second.Mark()), ": ", name);
+        const bool list = entry.second.IsSequence() && absl::EndsWith(field->type, ",...") &&
+                          std::all_of(entry.second.begin(), entry.second.end(),
+                                      [](const YAML::Node& element) { return element.IsScalar(); });
         if (entry.second.IsScalar()) {
           Set(*field, entry.second.Scalar(), place);
+        } else if (list) {
+          std::vector<std::string> elements;
+          for (const YAML::Node& element : entry.second) elements.push_back(element.Scalar());
+          Set(*field, absl::StrJoin(elements, ","), place);
         } else {
           where_[name] = place;
           AddFinding(

@@ -60,6 +60,13 @@ struct Options {
   struct Redis {
     std::string socket;  // Path of a unix socket, or empty:
     HostPort address{"127.0.0.1", 6379};
+    std::vector<HostPort> cluster;  // Instead of an address, or:
+    struct Sentinel {
+      std::vector<HostPort> addresses;
+      std::string master;
+      std::string user;
+      std::string password;
+    } sentinel;
     std::string user;
     std::string password;
     int db = 0;

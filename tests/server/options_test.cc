@@ -237,10 +237,43 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"listen: [a, b]", "1:9: listen: has no plain value; expected HOST:PORT"},
         BadField{"log_level: info\nlog_level: debug", "2:1: log_level: is given twice; expected it once"}));
 
+TEST_F(OptionsTest, RedisHasOneShape) {
+  const auto cluster = ReadFile("redis: {cluster: [\"a:1\", \"[::1]:2\"]}\n");
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  ASSERT_EQ(cluster->options.redis.cluster.size(), 2u);
+  EXPECT_EQ(cluster->options.redis.cluster[1].ToString(), "[::1]:2");
+  const auto flag = Read({"--redis.cluster", "a:1, b:2"});
+  ASSERT_TRUE(flag.ok()) << flag.status();
+  EXPECT_EQ(flag->options.redis.cluster.size(), 2u);
+  const auto sentinel =
+      ReadFile("redis: {sentinel: {addresses: [\"a:1\"], master: main, user: u, password: p}, password: q}\n");
+  ASSERT_TRUE(sentinel.ok()) << sentinel.status();
+  EXPECT_EQ(sentinel->options.redis.sentinel.addresses[0].ToString(), "a:1");
+  EXPECT_EQ(sentinel->options.redis.sentinel.master, "main");
+  EXPECT_EQ(sentinel->options.redis.sentinel.user, "u");
+  EXPECT_EQ(sentinel->options.redis.sentinel.password, "p");
+
+  for (const auto& [file, finding] : std::vector<std::pair<std::string, std::string>>{
+           {"redis: {address: \"a:1\", cluster: \"b:1\"}", "redis.cluster: is given beside redis.address"},
+           {"redis: {address: \"a:1\", sentinel: {addresses: \"b:1\", master: m}}",
+            "redis.sentinel.addresses: is given beside redis.address"},
+           {"redis: {cluster: \"a:1\", sentinel: {addresses: \"b:1\", master: m}}",
+            "redis.cluster: is given beside redis.sentinel.addresses"},
+           {"redis: {cluster: \"a:1\", db: 1}", "redis.db: 1 is not there"},
+           {"redis: {cluster: [\"a:1\", b]}", "redis.cluster: \"b\" is no address"},
+           {"redis: {cluster: [[\"a:1\"]]}", "redis.cluster: has no plain value"},
+           {"redis: {sentinel: {addresses: \"a:1\"}}", "redis.sentinel.master: is missing"},
+           {"redis: {sentinel: {master: m}}", "redis.sentinel.master: is of no use without redis.sentinel.addresses"},
+           {"redis: {sentinel: {password: p}}", "redis.sentinel.password: is of no use"}}) {
+    EXPECT_THAT(Findings(file), ElementsAre(HasSubstr(finding))) << file;
+  }
+}
+
 TEST_F(OptionsTest, AnUnknownFieldIsToldWhatThereIs) {
   EXPECT_THAT(Findings("port: 1\n"),
-              ElementsAre(AllOf(StartsWith("server.yaml:1:1: port: is no field; expected one of capture, catalog, controller, "),
-                                HasSubstr("listen"))));
+              ElementsAre(AllOf(
+                  StartsWith("server.yaml:1:1: port: is no field; expected one of capture, catalog, controller, "),
+                  HasSubstr("listen"))));
 }
 
 TEST_F(OptionsTest, WhatIsNoYamlIsFoundWithItsPlace) {
