@@ -48,6 +48,7 @@
 #include "server/postgres/migrate.h"
 #include "server/read/cached_reader.h"
 #include "server/read/catalog_holder.h"
+#include "server/read/inspector.h"
 #include "server/read/verifier.h"
 #include "server/rpc/admin.h"
 #include "server/rpc/admin_services.h"
@@ -160,6 +161,7 @@ struct Replica::Parts {
   std::unique_ptr<cache::RedisStore> store;
   std::unique_ptr<cache::Filler> filler;
   std::unique_ptr<cache::Invalidator> invalidator;
+  std::unique_ptr<Inspector> inspector;
   std::unique_ptr<cache::Fencer> fencer;
   cache::Watermark watermark;
   bool was_covered = true;  // Of the background loop.
@@ -302,6 +304,8 @@ void Replica::Parts::BuildVerification() {
   filler = std::make_unique<cache::Filler>(cache::Filler::Options(), store.get(), verification_control.get(), &flight,
                                            &background, &clock, &random);
   invalidator = std::make_unique<cache::Invalidator>(cache::Invalidator::Options(), store.get(), &clock, &random);
+  inspector = std::make_unique<Inspector>(
+      Inspector::Deps{.board = &board, .catalog = &catalogs, .store = store.get(), .clock = &clock});
   flusher =
       std::make_unique<diff::Flusher>(&ledger, &evidence, &background, diff::Flusher::On(&state_pool),
                                       diff::Flusher::Options{.interval = options.evidence.flush, .revisions = [this] {
@@ -469,6 +473,11 @@ absl::Status Replica::Parts::Serve() {
             BeginEpochs(
                 {{request.family(), request.tenant(), request.who(), absl::StrCat("purge: ", request.reason())}},
                 std::move(done));
+          },
+      .inspect =
+          [this](const v1::InspectRequest& request, Admin::Inspected done) {
+            background.Post(
+                [this, request, done = std::move(done)]() mutable { inspector->Inspect(request, std::move(done)); });
           }});
   admin_services = std::make_unique<AdminServices>(
       AdminServices::Options{.purge_timeout = options.flags.lease + absl::Seconds(10)}, admin.get());

@@ -357,4 +357,11 @@ void Admin::Purge(const v1::PurgeRequest& request, const std::string& peer, Purg
   });
 }
 
+void Admin::Inspect(const v1::InspectRequest& request, const std::string& peer, Inspected done) {
+  absl::Status checked = CheckText("tenant", request.tenant(), kMaxNameBytes, true);
+  checked.Update(CheckText("endpoint", request.endpoint(), kMaxNameBytes, true));
+  if (!checked.ok()) return done(std::move(checked));
+  deps_.inspect(request, std::move(done));
+}
+
 }  // namespace shadowline::server

@@ -2,7 +2,7 @@
 // was changed, by whom and from where. It knows no gRPC; admin_services.h puts it behind the network.
 //
 // Ownership: borrows everything in Deps; each must outlive it.
-// Threads:   thread-safe. Blocking, but for Invalidate, Purge, GetFlag and ListFlags.
+// Threads:   thread-safe. Blocking, but for Invalidate, Purge, Inspect, GetFlag and ListFlags.
 // Statuses:  those that the contract (proto/shadowline/v1) lists for each RPC. Nothing was changed where a request is
 // refused.
 #ifndef SHADOWLINE_SERVER_RPC_ADMIN_H_
@@ -39,6 +39,7 @@ class Admin {
  public:
   using Invalidated = absl::AnyInvocable<void(absl::Status)>;
   using Purged = absl::AnyInvocable<void(absl::StatusOr<uint64_t>)>;
+  using Inspected = absl::AnyInvocable<void(absl::StatusOr<v1::InspectResponse>)>;
 
   struct Deps {
     cache::CatalogStore* catalogs = nullptr;
@@ -54,6 +55,8 @@ class Admin {
     // Begins the epochs of a request that was checked. Calls back, as above, once no replica answers from an old one;
     // with how many targets began one.
     std::function<void(const v1::PurgeRequest& request, Purged done)> purge;
+    // server::Inspector on its own executor. Calls back as the others.
+    std::function<void(const v1::InspectRequest& request, Inspected done)> inspect;
   };
 
   explicit Admin(Deps deps);
@@ -90,6 +93,8 @@ class Admin {
   void Invalidate(const v1::InvalidateRequest& request, const std::string& peer, Invalidated done);
   // Likewise, once no replica answers with what was dropped.
   void Purge(const v1::PurgeRequest& request, const std::string& peer, Purged done);
+  // Likewise, once Redis has answered.
+  void Inspect(const v1::InspectRequest& request, const std::string& peer, Inspected done);
 
  private:
   absl::Status Execute(rollout::Verb verb, const v1::RolloutCommand& command, const std::string& peer,

@@ -117,7 +117,11 @@ struct Promise {
 class CacheRpc final : public v1::CacheService::Service {
  public:
   CacheRpc(Admin* admin, const AdminServices::Options& options)
-      : admin_(admin), options_(options), invalidations_(options.invalidations_max), purges_(options.purges_max) {}
+      : admin_(admin),
+        options_(options),
+        invalidations_(options.invalidations_max),
+        purges_(options.purges_max),
+        inspections_(options.inspections_max) {}
 
   grpc::Status Invalidate(grpc::ServerContext* context, const v1::InvalidateRequest* request,
                           v1::InvalidateResponse* response) override {
@@ -139,6 +143,14 @@ class CacheRpc final : public v1::CacheService::Service {
         "some replica may still answer from the old epoch, if a new one has begun at all; purge again",
         [&](auto done) { admin_->Purge(*request, context->peer(), std::move(done)); },
         [&](uint64_t targets) { response->set_targets(targets); });
+  }
+
+  grpc::Status Inspect(grpc::ServerContext* context, const v1::InspectRequest* request,
+                       v1::InspectResponse* response) override {
+    return Run<v1::InspectResponse>(
+        &inspections_, "inspections", TimeLeft(*context, options_.inspect_timeout), "the cache did not answer in time",
+        [&](auto done) { admin_->Inspect(*request, context->peer(), std::move(done)); },
+        [&](v1::InspectResponse inspected) { *response = std::move(inspected); });
   }
 
  private:
@@ -165,6 +177,7 @@ class CacheRpc final : public v1::CacheService::Service {
   const AdminServices::Options options_;
   Places invalidations_;
   Places purges_;
+  Places inspections_;
 };
 
 class RolloutRpc final : public v1::RolloutService::Service {

@@ -170,6 +170,11 @@ class AdminServicesTest : public testing::Test {
       invalidate_(std::move(tags), std::move(done));
     };
     deps.purge = [this](const v1::PurgeRequest& request, Admin::Purged done) { purge_(request, std::move(done)); };
+    deps.inspect = [](const v1::InspectRequest& request, Admin::Inspected done) {
+      v1::InspectResponse response;
+      response.set_key(request.tenant() + "/" + request.endpoint());
+      done(response);
+    };
     admin_ = std::make_unique<Admin>(std::move(deps));
     AdminServices::Options options;
     options.watches_max = 2;
@@ -569,6 +574,21 @@ TEST_F(AdminServicesTest, APurgeThatCannotBeMeantDropsNothing) {
                 "reason: is too long");
   ExpectRefused(Purge("nope", "", "x"), grpc::StatusCode::NOT_FOUND, "family nope");
   ExpectRefused(Purge("pricing", "stranger", "x"), grpc::StatusCode::NOT_FOUND, "tenant stranger");
+}
+
+TEST_F(AdminServicesTest, AnInspectionNamesTheTenantAndTheEndpoint) {
+  v1::InspectRequest request;
+  v1::InspectResponse response;
+  const auto inspect = [&] {
+    grpc::ClientContext context;
+    return cache_stub_->Inspect(&context, request, &response);
+  };
+  ExpectRefused(inspect(), grpc::StatusCode::INVALID_ARGUMENT, "tenant: is missing");
+  request.set_tenant("acme");
+  ExpectRefused(inspect(), grpc::StatusCode::INVALID_ARGUMENT, "endpoint: is missing");
+  request.set_endpoint("pricing/quote");
+  ASSERT_TRUE(inspect().ok());
+  EXPECT_EQ(response.key(), "acme/pricing/quote");
 }
 
 TEST_F(AdminServicesTest, PurgesAreBounded) {

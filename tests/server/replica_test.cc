@@ -1076,6 +1076,15 @@ TEST_F(ReplicaTest, APurgeThatIsAcknowledgedIsObeyedByBothReplicas) {
     arguments.insert(arguments.begin(), {"--server", one->server.address(), "cache", "purge"});
     return RunProgram("shadowline", std::move(arguments));
   };
+  const auto inspect = [&](const std::string& id) {
+    return RunProgram("shadowline",
+                      {"--server", other->server.address(), "cache", "inspect", "acme", "stock/item", "id=" + id});
+  };
+  const Outcome cached = inspect("1");
+  EXPECT_EQ(cached.status, 0) << cached.output;
+  EXPECT_THAT(cached.output, AllOf(HasSubstr("would be an answer"), HasSubstr("item:1  stands  yes")));
+  EXPECT_EQ(inspect("one").status, 65);
+
   const int64_t version = Write(1);
   EXPECT_EQ(purge({"nothing", "--reason", "x"}).status, 66);
   EXPECT_EQ(purge({"stock", "--tenant", "nobody", "--reason", "x"}).status, 66);
@@ -1086,6 +1095,9 @@ TEST_F(ReplicaTest, APurgeThatIsAcknowledgedIsObeyedByBothReplicas) {
   EXPECT_GE(clock_.Steady() - began, kLease) << "a replica that is cut off may answer for so long";
   EXPECT_EQ(purged.status, 0) << purged.output;
   EXPECT_THAT(purged.output, HasSubstr("1 target of stock"));
+  const Outcome dropped = inspect("1");
+  EXPECT_EQ(dropped.status, 1) << dropped.output;
+  EXPECT_THAT(dropped.output, HasSubstr("nothing is cached"));
   for (Node* node : {one.get(), other.get()}) EXPECT_EQ(node->Read(Ask("stock", 1)).Version(), version);
   EXPECT_EQ(Query("SELECT tenant || ', ' || from_mode || ' to ' || to_mode || ', ' || who || ', ' || why "
                   "FROM shadowline.flip WHERE family = 'stock' ORDER BY id DESC LIMIT 1"),
