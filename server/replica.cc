@@ -34,6 +34,7 @@
 #include "cache/origin/admitted_control.h"
 #include "cache/origin/postgres/control_pool.h"
 #include "cache/redis/redis_store.h"
+#include "cache/redis/tls.h"
 #include "diff/evidence/flusher.h"
 #include "diff/evidence/ledger.h"
 #include "diff/evidence/postgres/evidence.h"
@@ -158,6 +159,7 @@ struct Replica::Parts {
   std::unique_ptr<cache::PostgresControl> control_pool;
   std::unique_ptr<cache::AdmittedControl> control;  // What callers wait for.
   std::unique_ptr<cache::PostgresControl> verification_control;
+  std::shared_ptr<const cache::TlsContext> redis_tls;  // Null: no TLS.
   std::unique_ptr<cache::RedisStore> store;
   std::unique_ptr<cache::Filler> filler;
   std::unique_ptr<cache::Invalidator> invalidator;
@@ -196,6 +198,11 @@ Replica::~Replica() = default;
 
 absl::Status Replica::Start(const std::function<bool(absl::Duration)>& wait) {
   Parts& p = *parts_;
+  if (const auto& tls = options_.redis.tls; tls.enabled) {
+    auto loaded = cache::TlsContext::Load({tls.ca, tls.certificate, tls.key, tls.server_name});
+    if (!loaded.ok()) return base::Annotate(loaded.status(), "redis.tls");
+    p.redis_tls = *std::move(loaded);
+  }
   ASSIGN_OR_RETURN(p.http,
                    HttpPort::Start(options_.http_listen.host, options_.http_listen.port, &p.metrics, &p.readiness));
   Log(Level::kInfo, "starting",
@@ -611,6 +618,7 @@ cache::RedisStore::Options Replica::Parts::RedisOptions() {
   result.command_timeout = redis.timeout;
   result.outstanding_max = redis.max_outstanding;
   result.lives = &lives;
+  result.tls = redis_tls;
   return result;
 }
 

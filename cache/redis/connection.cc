@@ -102,7 +102,8 @@ absl::Status RedisConnection::Admit() const {
   if (!Used()) {
     return absl::UnavailableError(absl::StrCat("redis ", target_.text(), ": another one has taken its place"));
   }
-  if (pending_.size() >= options_.outstanding_max || output_.size() - written_ >= options_.output_max_bytes) {
+  if (pending_.size() >= options_.outstanding_max ||
+      output_.size() + sealed_.size() - written_ >= options_.output_max_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat("redis ", target_.text(), ": too many outstanding commands"));
   }
   return absl::OkStatus();
@@ -196,7 +197,7 @@ void RedisConnection::Flush() {
 short RedisConnection::Events() const {  // NOLINT: poll(2)'s own type
   if (link_ == Link::kConnecting) return POLLOUT;
   if (link_ != Link::kUp && link_ != Link::kGreeting) return 0;
-  return written_ < output_.size() ? POLLIN | POLLOUT : POLLIN;
+  return written_ < Wire().size() ? POLLIN | POLLOUT : POLLIN;
 }
 
 void RedisConnection::OnReady(short events) {  // NOLINT: poll(2)'s own type
@@ -261,6 +262,7 @@ void RedisConnection::Open(const absl::StatusOr<SocketAddress>& address) {
 void RedisConnection::Greet() {
   link_ = Link::kGreeting;
   reader_ = std::make_unique<ReplyReader>(options_.reply_max_bytes);
+  if (options_.tls != nullptr) tls_ = std::make_unique<TlsSession>(options_.tls, target_.host());
   const auto nothing = [](absl::StatusOr<Reply*>) {};
   if (!options_.password.empty() && options_.user.empty()) Introduce({"AUTH", options_.password}, nothing);
   if (!options_.user.empty()) Introduce({"AUTH", options_.user, options_.password}, nothing);
@@ -387,7 +389,9 @@ void RedisConnection::Drop(absl::string_view cause) {
 void RedisConnection::Close(absl::string_view cause) {
   if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));
   ++term_;
+  tls_.reset();
   output_.clear();
+  sealed_.clear();
   written_ = 0;
   // A batch that is over its time says so; the rest only lost its connection.
   const absl::Duration now = clock_->Steady();
@@ -408,8 +412,10 @@ void RedisConnection::Close(absl::string_view cause) {
 }
 
 void RedisConnection::Write() {
-  while (written_ < output_.size()) {
-    const ssize_t sent = send(descriptor_, output_.data() + written_, output_.size() - written_, MSG_NOSIGNAL);
+  const absl::Status sealed = tls_ != nullptr ? tls_->Seal(&output_, &sealed_) : absl::OkStatus();
+  std::string& wire = Wire();
+  while (written_ < wire.size()) {
+    const ssize_t sent = send(descriptor_, wire.data() + written_, wire.size() - written_, MSG_NOSIGNAL);
     if (sent < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) break;
@@ -417,39 +423,59 @@ void RedisConnection::Write() {
     }
     written_ += sent;
   }
-  if (written_ < output_.size()) {
+  if (!sealed.ok()) return Drop(sealed.message());
+  if (written_ < wire.size()) {
     // Keeps a slow reader's backlog from being carried along for ever.
-    if (written_ >= output_.size() / 2) {
-      output_.erase(0, written_);
+    if (written_ >= wire.size() / 2) {
+      wire.erase(0, written_);
       written_ = 0;
     }
     return;
   }
-  output_.clear();
-  if (output_.capacity() > (1 << 20)) output_.shrink_to_fit();
+  wire.clear();
+  if (wire.capacity() > (1 << 20)) wire.shrink_to_fit();
   written_ = 0;
 }
 
 void RedisConnection::Read() {
-  // A waiter may shut this connection down, or a reply be reason to give it up: then the term has changed.
   const uint64_t term = term_;
   while (true) {
     const ssize_t got = recv(descriptor_, input_.data(), input_.size(), 0);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
     if (got <= 0) return Drop(got == 0 ? "the connection was closed" : std::strerror(errno));
-    for (size_t begin = 0; begin < static_cast<size_t>(got); begin += kFeedBytes) {
-      reader_->Feed({input_.data() + begin, std::min(kFeedBytes, got - begin)});
-      while (true) {
-        absl::StatusOr<Reply*> reply = reader_->Next();
-        if (!reply.ok()) return Drop(reply.status().message());
-        if (*reply == nullptr) break;
-        Dispatch(*reply);
-        if (term != term_) return;
-      }
+    const absl::string_view received(input_.data(), got);
+    if (tls_ == nullptr) {
+      if (!Feed(received)) return;
+    } else {
+      plain_.clear();
+      const absl::Status opened = tls_->Open(received, &plain_);
+      if (!Feed(plain_)) return;
+      Write();  // The handshake has its turns too, and an alert says what it failed for.
+      if (term != term_) return;
+      if (!opened.ok()) return Drop(opened.message());
     }
     if (static_cast<size_t>(got) < input_.size()) return;
   }
+}
+
+bool RedisConnection::Feed(absl::string_view bytes) {
+  // A waiter may shut this connection down, or a reply be reason to give it up: then the term has changed.
+  const uint64_t term = term_;
+  for (size_t begin = 0; begin < bytes.size(); begin += kFeedBytes) {
+    reader_->Feed(bytes.substr(begin, kFeedBytes));
+    while (true) {
+      absl::StatusOr<Reply*> reply = reader_->Next();
+      if (!reply.ok()) {
+        Drop(reply.status().message());
+        return false;
+      }
+      if (*reply == nullptr) break;
+      Dispatch(*reply);
+      if (term != term_) return false;
+    }
+  }
+  return true;
 }
 
 void RedisConnection::Dispatch(Reply* reply) {

@@ -55,6 +55,7 @@
 #include "cache/redis/breaker.h"
 #include "cache/redis/lives.h"
 #include "cache/redis/reply.h"
+#include "cache/redis/tls.h"
 
 namespace shadowline::cache {
 
@@ -99,6 +100,8 @@ class RedisConnection final : public base::Pollable {
     std::optional<Breaker::Options> breaker;
     // Which masters' lives may be used. Null: every one. Borrowed.
     Lives* lives = nullptr;
+    // With it the connection is TLS.
+    std::shared_ptr<const TlsContext> tls;
     // Called for each new connection: may Introduce() more commands before it counts as up.
     std::function<void(RedisConnection*)> greet;
   };
@@ -209,8 +212,13 @@ class RedisConnection final : public base::Pollable {
   void LimitGreeting();
   void WatchLater();
   void Close(absl::string_view cause);
+  // What goes to the socket.
+  std::string& Wire() { return tls_ != nullptr ? sealed_ : output_; }
+  const std::string& Wire() const { return tls_ != nullptr ? sealed_ : output_; }
   void Write();
   void Read();
+  // Takes replies apart; false: the connection is another one now.
+  bool Feed(absl::string_view bytes);
   void Dispatch(Reply* reply);
   void WatchDeadlines(absl::Duration delay);
   void CheckDeadlines();
@@ -245,8 +253,11 @@ class RedisConnection final : public base::Pollable {
   std::optional<SocketAddress> resolved_;  // For the next attempt.
   std::unique_ptr<ReplyReader> reader_;
   std::string input_;  // What one recv() can take.
-  std::string output_;
-  size_t written_ = 0;  // Of output_.
+  std::unique_ptr<TlsSession> tls_;
+  std::string plain_;   // With TLS: what input_ says.
+  std::string output_;  // Commands,
+  std::string sealed_;  // with TLS on their way through here.
+  size_t written_ = 0;  // Of Wire().
   std::deque<Pending> pending_;
   std::deque<Batch> batches_;
   uint64_t sent_ = 0;      // Commands queued on this connection,

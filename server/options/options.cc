@@ -133,6 +133,16 @@ std::optional<std::string> StoreRedisAddress(const std::string& text, Options* o
   return std::nullopt;
 }
 
+template <typename Access>
+Store ReadableFile(Access access_field) {
+  return [=](const std::string& text, Options* options) -> std::optional<std::string> {
+    if (!text.empty() && access(text.c_str(), R_OK) != 0)
+      return Quoted(text) + " cannot be read; expected a file in PEM";
+    access_field(*options) = text;
+    return std::nullopt;
+  };
+}
+
 constexpr size_t kAddressesMax = 64;
 
 template <typename Access>
@@ -250,6 +260,16 @@ const std::vector<Field>& Fields() {
        Text(FIELD(redis.sentinel.user), 256)},
       {"redis.sentinel.password", "SECRET", "", "Password of that user. Empty: none is sent.", true,
        Text(FIELD(redis.sentinel.password), 4096)},
+      {"redis.tls.enabled", "BOOL", "false",
+       "Whether Redis, its cluster or its sentinels are spoken to over TLS. Their certificates are always verified.",
+       false, Switch(FIELD(redis.tls.enabled))},
+      {"redis.tls.ca", "FILE", "the system's", "The authorities that are trusted, in PEM.", false,
+       ReadableFile(FIELD(redis.tls.ca))},
+      {"redis.tls.certificate", "FILE", "", "The certificate that is shown to Redis, in PEM. Empty: none.", false,
+       ReadableFile(FIELD(redis.tls.certificate))},
+      {"redis.tls.key", "FILE", "", "Its key, in PEM.", false, ReadableFile(FIELD(redis.tls.key))},
+      {"redis.tls.server_name", "NAME", "the host connected to",
+       "The name that all certificates of Redis have to be for.", false, Text(FIELD(redis.tls.server_name), 253)},
       {"redis.user", "TEXT", "", "ACL user. Empty: the default user.", false, Text(FIELD(redis.user), 256)},
       {"redis.password", "SECRET", "", "Password of that user. Empty: none is sent.", true,
        Text(FIELD(redis.password), 4096)},
@@ -442,6 +462,20 @@ class Collector {
     if (sentinel && redis.sentinel.master.empty()) {
       AddFinding(Where("redis.sentinel.master") +
                  ": is missing; expected the name by which the sentinels know the master");
+    }
+    const auto& tls = redis.tls;
+    for (const char* field : {"redis.tls.ca", "redis.tls.certificate", "redis.tls.key", "redis.tls.server_name"}) {
+      if (!tls.enabled && where_.contains(field)) {
+        AddFinding(Where(field) + ": is of no use without TLS; expected redis.tls.enabled to be true");
+      }
+    }
+    if (tls.certificate.empty() != tls.key.empty()) {
+      const char* const given = tls.key.empty() ? "redis.tls.certificate" : "redis.tls.key";
+      const char* const missing = tls.key.empty() ? "redis.tls.key" : "redis.tls.certificate";
+      AddFinding(absl::StrCat(Where(given), ": is of no use alone; expected ", missing, " as well"));
+    }
+    if (tls.enabled && !redis.socket.empty() && !cluster && !sentinel) {
+      AddFinding(Where("redis.tls.enabled") + ": Redis speaks no TLS on a socket of the machine; expected host:port");
     }
     for (const char* field : {"redis.sentinel.master", "redis.sentinel.user", "redis.sentinel.password"}) {
       if (!sentinel && where_.contains(field)) {

@@ -67,6 +67,13 @@ struct Options {
       std::string user;
       std::string password;
     } sentinel;
+    struct Tls {
+      bool enabled = false;
+      std::string ca;
+      std::string certificate;
+      std::string key;
+      std::string server_name;
+    } tls;
     std::string user;
     std::string password;
     int db = 0;

@@ -269,6 +269,29 @@ TEST_F(OptionsTest, RedisHasOneShape) {
   }
 }
 
+TEST_F(OptionsTest, TlsOfRedisIsNeverSilentlyOff) {
+  const std::string pem = Write("some.pem", "");
+  const auto result = ReadFile(absl::StrCat("redis: {tls: {enabled: true, ca: ", pem, ", certificate: ", pem,
+                                            ", key: ", pem, ", server_name: redis.test}}\n"));
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_TRUE(result->options.redis.tls.enabled);
+  EXPECT_EQ(result->options.redis.tls.ca, pem);
+  EXPECT_EQ(result->options.redis.tls.certificate, pem);
+  EXPECT_EQ(result->options.redis.tls.key, pem);
+  EXPECT_EQ(result->options.redis.tls.server_name, "redis.test");
+  for (const auto& [file, finding] : std::vector<std::pair<std::string, std::string>>{
+           {absl::StrCat("redis: {tls: {ca: ", pem, "}}"), "redis.tls.ca: is of no use without TLS"},
+           {"redis: {tls: {server_name: a}}", "redis.tls.server_name: is of no use without TLS"},
+           {absl::StrCat("redis: {tls: {enabled: true, key: ", pem, "}}"), "redis.tls.key: is of no use alone"},
+           {absl::StrCat("redis: {tls: {enabled: true, certificate: ", pem, "}}"),
+            "redis.tls.certificate: is of no use alone; expected redis.tls.key"},
+           {"redis: {tls: {enabled: true, ca: /nonexistent}}", "redis.tls.ca: \"/nonexistent\" cannot be read"},
+           {"redis: {tls: {enabled: perhaps}}", "redis.tls.enabled: \"perhaps\" is no switch"},
+           {"redis: {address: \"unix:/run/r\", tls: {enabled: true}}", "redis.tls.enabled: Redis speaks no TLS"}}) {
+    EXPECT_THAT(Findings(file), ElementsAre(HasSubstr(finding))) << file;
+  }
+}
+
 TEST_F(OptionsTest, AnUnknownFieldIsToldWhatThereIs) {
   EXPECT_THAT(Findings("port: 1\n"),
               ElementsAre(AllOf(

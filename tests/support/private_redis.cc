@@ -335,4 +335,35 @@ void PrivateSentinels::AwaitNamed(const PrivateRedis& master) {
   }
 }
 
+PrivateAuthority::PrivateAuthority() {
+  Run({"req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "ca.key",
+       "-out", "ca.crt", "-days", "2", "-subj", "/CN=authority", "-addext", "keyUsage=critical,keyCertSign"});
+  // A Redis shows its certificate as a client as well, to its master.
+  Certify("server", "subjectAltName=IP:127.0.0.1,DNS:redis.test");
+  Certify("client", "extendedKeyUsage=clientAuth");
+}
+
+void PrivateAuthority::Run(const std::vector<std::string>& arguments) {
+  std::vector<std::string> command = {"env", "-C", folder_.path(), "openssl"};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const std::string log = folder_.path() + "/log";
+  if (ChildProcess(command, log).Wait() != 0) Die("openssl " + arguments[0] + " failed; is the package openssl there?");
+}
+
+void PrivateAuthority::Certify(const std::string& name, const std::string& extensions) {
+  std::ofstream(folder_.path() + "/" + name + ".ext") << extensions << "\n";
+  Run({"req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", name + ".key", "-out",
+       name + ".csr", "-subj", "/CN=" + name});
+  Run({"x509", "-req", "-in", name + ".csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+       "-extfile", name + ".ext", "-out", name + ".crt"});
+}
+
+std::vector<std::string> PrivateAuthority::ServerArguments() const {
+  return {"--tls-cert-file",    folder_.path() + "/server.crt",
+          "--tls-key-file",     folder_.path() + "/server.key",
+          "--tls-ca-cert-file", ca(),
+          "--tls-auth-clients", "yes",
+          "--tls-replication",  "yes"};
+}
+
 }  // namespace shadowline::support

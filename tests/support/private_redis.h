@@ -101,6 +101,25 @@ class PrivateSentinels {
   std::vector<Sentinel> sentinels_;
 };
 
+// An authority of its own, and the certificates that it gave: to a server that is 127.0.0.1 and redis.test, and to a
+// client. Files in PEM.
+class PrivateAuthority {
+ public:
+  PrivateAuthority();
+
+  std::string ca() const { return folder_.path() + "/ca.crt"; }
+  std::string client_certificate() const { return folder_.path() + "/client.crt"; }
+  std::string client_key() const { return folder_.path() + "/client.key"; }
+  // For a PrivateRedis that speaks TLS, also to its like, and asks for a client's certificate.
+  std::vector<std::string> ServerArguments() const;
+
+ private:
+  void Run(const std::vector<std::string>& arguments);
+  void Certify(const std::string& name, const std::string& extensions);
+
+  ScratchFolder folder_{"ca"};
+};
+
 }  // namespace shadowline::support
 
 #endif  // SHADOWLINE_TESTS_SUPPORT_PRIVATE_REDIS_H_

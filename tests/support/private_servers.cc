@@ -276,6 +276,9 @@ void PrivateRedis::Start() {
                                       "--daemonize",
                                       "no"};
   command.insert(command.end(), arguments_.begin(), arguments_.end());
+  if (std::find(arguments_.begin(), arguments_.end(), "--tls-cert-file") != arguments_.end()) {
+    command.insert(command.end(), {"--port", "0", "--tls-port", absl::StrCat(port_)});
+  }
   server_ = ChildProcess(command, log);
   AwaitServer(&server_, log, [&] { return Connects(socket_); });
 }

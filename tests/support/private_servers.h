@@ -80,6 +80,7 @@ class PrivatePostgres {
 
 class PrivateRedis {
  public:
+  // With --tls-cert-file among its arguments its port speaks TLS alone; the socket never does.
   explicit PrivateRedis(const std::vector<std::string>& arguments = {});
   ~PrivateRedis();
 
