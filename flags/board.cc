@@ -14,8 +14,13 @@ std::string IndexKey(absl::string_view tenant, absl::string_view family) {
 
 }  // namespace
 
-Snapshot::Snapshot(uint64_t revision, absl::flat_hash_set<std::string> tenants, Targets targets, Lives lives)
-    : revision_(revision), tenants_(std::move(tenants)), targets_(std::move(targets)), lives_(std::move(lives)) {
+Snapshot::Snapshot(uint64_t revision, absl::flat_hash_set<std::string> tenants, Targets targets, Lives lives,
+                   uint64_t catalog_revision)
+    : revision_(revision),
+      tenants_(std::move(tenants)),
+      targets_(std::move(targets)),
+      lives_(std::move(lives)),
+      catalog_revision_(catalog_revision) {
   index_.reserve(targets_.size());
   for (const auto& [target, flag] : targets_) index_.emplace(IndexKey(target.second, target.first), &flag);
 }

@@ -35,9 +35,12 @@ class Snapshot {
  public:
   using Targets = std::map<std::pair<std::string, std::string>, Flag>;  // by (family, tenant)
 
-  Snapshot(uint64_t revision, absl::flat_hash_set<std::string> tenants, Targets targets, Lives lives = {});
+  // `catalog_revision`: of the catalog that was the active one then; 0: not known.
+  Snapshot(uint64_t revision, absl::flat_hash_set<std::string> tenants, Targets targets, Lives lives = {},
+           uint64_t catalog_revision = 0);
 
   uint64_t revision() const { return revision_; }
+  uint64_t catalog_revision() const { return catalog_revision_; }
   bool HasTenant(absl::string_view tenant) const { return tenants_.contains(tenant); }
   const absl::flat_hash_set<std::string>& tenants() const { return tenants_; }
   // A target without a flag is DATABASE. Never null; lives as long as the snapshot.
@@ -50,6 +53,7 @@ class Snapshot {
   const absl::flat_hash_set<std::string> tenants_;
   const Targets targets_;
   const Lives lives_;
+  const uint64_t catalog_revision_;
   absl::flat_hash_map<std::string, const Flag*> index_;  // by tenant, NUL, family
 };
 

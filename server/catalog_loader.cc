@@ -14,8 +14,14 @@ constexpr absl::Duration kRetry = absl::Seconds(1);
 }  // namespace
 
 CatalogLoader::CatalogLoader(cache::CatalogStore* store, CatalogHolder* holder, base::ThreadPool* pool,
-                             base::Executor* timers, std::function<void(absl::Status)> observer)
-    : store_(store), holder_(holder), pool_(pool), timers_(timers), observer_(std::move(observer)) {}
+                             base::Executor* timers, std::function<void(const cache::CompiledCatalog&)> announce,
+                             std::function<void(absl::Status)> observer)
+    : store_(store),
+      holder_(holder),
+      pool_(pool),
+      timers_(timers),
+      announce_(std::move(announce)),
+      observer_(std::move(observer)) {}
 
 void CatalogLoader::Load() {
   if (wanted_.exchange(true)) return;
@@ -43,6 +49,7 @@ absl::Status CatalogLoader::LoadNow() {
   const auto current = holder_->Current();
   if (current != nullptr && current->revision() >= active.revision) return absl::OkStatus();
   ASSIGN_OR_RETURN(auto compiled, cache::ParseCatalog(active.yaml, active.revision));
+  announce_(*compiled);
   holder_->Publish(std::move(compiled));
   base::Log(base::Level::kInfo, "catalog_loaded", {{"revision", active.revision}});
   return absl::OkStatus();

@@ -2,7 +2,7 @@
 // state database is away.
 //
 // Ownership: borrows everything; the executors must have stopped when it is destroyed.
-// Threads:   Load from any thread. `observer` is called on the pool.
+// Threads:   Load from any thread. `announce` and `observer` are called on the pool.
 #ifndef SHADOWLINE_SERVER_CATALOG_LOADER_H_
 #define SHADOWLINE_SERVER_CATALOG_LOADER_H_
 
@@ -18,8 +18,10 @@ namespace shadowline::server {
 
 class CatalogLoader {
  public:
-  // `pool` may block; `timers` must not. `observer` hears how each attempt ended.
+  // `pool` may block; `timers` must not. `announce` hears of each new catalog before a reader does, one after the
+  // other; `observer` how each attempt ended.
   CatalogLoader(cache::CatalogStore* store, CatalogHolder* holder, base::ThreadPool* pool, base::Executor* timers,
+                std::function<void(const cache::CompiledCatalog&)> announce,
                 std::function<void(absl::Status)> observer);
 
   // Soon, and once for calls that come while one waits.
@@ -33,6 +35,7 @@ class CatalogLoader {
   CatalogHolder* const holder_;
   base::ThreadPool* const pool_;
   base::Executor* const timers_;
+  const std::function<void(const cache::CompiledCatalog&)> announce_;
   const std::function<void(absl::Status)> observer_;
   std::atomic<bool> wanted_{false};
   base::Mutex loading_;

@@ -31,6 +31,7 @@
 #include "cache/catalog/postgres/catalog_store.h"
 #include "cache/fill/filler.h"
 #include "cache/invalidate/invalidator.h"
+#include "cache/near/near_terms.h"
 #include "cache/origin/admitted_control.h"
 #include "cache/origin/postgres/control_pool.h"
 #include "cache/redis/redis_store.h"
@@ -106,6 +107,7 @@ struct Replica::Parts {
         source(o.source.url, 1),
         visibility(o.source.url, 1),
         board(&clock, o.flags.lease),
+        near_terms(o.flags.lease),
         catalog_store(
             {.changed_channel = flags::kChangedChannel, .search_path = o.source.search_path, .role = o.source.role},
             &state, &source),
@@ -129,6 +131,8 @@ struct Replica::Parts {
   void DropFamilies(std::set<cache::FamilyDrop> drops, absl::AnyInvocable<void(absl::Status)> done);
   // Calls back once no replica answers from an old epoch any more, with how many targets began a new one.
   void BeginEpochs(std::vector<rollout::NewEpochs> orders, absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done);
+  // Runs `task` once no replica's near cache serves what fences that stand now have outdated.
+  void SettleNear(base::Task task);
   absl::Status Serve();
   void UpdateGauges();
 
@@ -150,6 +154,7 @@ struct Replica::Parts {
   base::PostgresSessions visibility;  // The fencer's own: a catalog's check may take long.
   flags::Board board;
   CatalogHolder catalogs;
+  cache::NearTerms near_terms;
   cache::PostgresCatalogStore catalog_store;
   diff::PostgresEvidence evidence;
   diff::Ledger ledger;
@@ -310,7 +315,9 @@ void Replica::Parts::BuildVerification() {
   store = std::make_unique<cache::RedisStore>(RedisOptions(), &background, &clock, &random);
   filler = std::make_unique<cache::Filler>(cache::Filler::Options(), store.get(), verification_control.get(), &flight,
                                            &background, &clock, &random);
-  invalidator = std::make_unique<cache::Invalidator>(cache::Invalidator::Options(), store.get(), &clock, &random);
+  invalidator = std::make_unique<cache::Invalidator>(
+      cache::Invalidator::Options{.settle = [this](base::Task task) { SettleNear(std::move(task)); }}, store.get(),
+      &clock, &random);
   inspector = std::make_unique<Inspector>(
       Inspector::Deps{.board = &board, .catalog = &catalogs, .store = store.get(), .clock = &clock});
   flusher =
@@ -364,8 +371,12 @@ void Replica::Parts::BuildDecisions() {
                        [this] { return evidence.SweepLost(options.evidence.lapse).status(); }},
                       {"refresh_tenants", kRefreshTenantsEvery, [this] { return catalog_store.RefreshTenants(); }}}});
   }
-  loader =
-      std::make_unique<CatalogLoader>(&catalog_store, &catalogs, &state_pool, &background, [this](absl::Status status) {
+  loader = std::make_unique<CatalogLoader>(
+      &catalog_store, &catalogs, &state_pool, &background,
+      [this](const cache::CompiledCatalog& catalog) {
+        near_terms.Observe(catalog.revision(), catalog.any_near(), clock.Steady());
+      },
+      [this](absl::Status status) {
         if (status.ok()) {
           readiness.SetMet("catalog");
           capture->SetCatalog(catalogs.Current());
@@ -458,6 +469,16 @@ void Replica::Parts::BeginEpochs(std::vector<rollout::NewEpochs> orders,
     background.PostAfter(options.flags.lease, [answer, targets] { (*answer)(targets); });
   });
   if (!taken) (*answer)(absl::ResourceExhaustedError("the state pool's queue is full"));
+}
+
+void Replica::Parts::SettleNear(base::Task task) {
+  // The lease before the flags: then they are at least as new as the lease that vouches for them.
+  const bool leased = board.Leased();
+  const auto flags = board.Current();
+  const auto catalog = catalogs.Current();
+  const bool active = leased && catalog != nullptr && flags->catalog_revision() == catalog->revision();
+  if (active && !near_terms.MustWait(clock.Steady())) return task();
+  background.PostAfter(cache::kNearGrace, std::move(task));
 }
 
 absl::Status Replica::Parts::Serve() {

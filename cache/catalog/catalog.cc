@@ -11,7 +11,10 @@ CompiledCatalog::CompiledCatalog(uint64_t revision, shadowline::v1::Catalog docu
       endpoints_(std::move(endpoints)),
       captured_(std::move(captured)) {
   index_.reserve(endpoints_.size());
-  for (const Endpoint& endpoint : endpoints_) index_.emplace(endpoint.name, &endpoint);
+  for (const Endpoint& endpoint : endpoints_) {
+    index_.emplace(endpoint.name, &endpoint);
+    any_near_ = any_near_ || endpoint.near;
+  }
 }
 
 const Endpoint* CompiledCatalog::Find(absl::string_view name) const {

@@ -116,6 +116,8 @@ class CompiledCatalog {
   const std::vector<Endpoint>& endpoints() const { return endpoints_; }
   // Sorted by name.
   const std::vector<CapturedTable>& captured() const { return captured_; }
+  // Some endpoint is served from near caches.
+  bool any_near() const { return any_near_; }
   // Null: no such endpoint. `name` is "family/endpoint".
   const Endpoint* Find(absl::string_view name) const;
 
@@ -124,6 +126,7 @@ class CompiledCatalog {
   const shadowline::v1::Catalog document_;
   const std::vector<Endpoint> endpoints_;
   const std::vector<CapturedTable> captured_;
+  bool any_near_ = false;
   absl::flat_hash_map<std::string, const Endpoint*> index_;
 };
 

@@ -224,6 +224,7 @@ class Compiler {
     endpoint.compress_above = declared.has_compress_above() ? declared.compress_above() : kDefaultCompressAbove;
     endpoint.refresh_early = !declared.has_refresh_early() || declared.refresh_early();
     endpoint.stale_while_revalidate = declared.stale_while_revalidate();
+    endpoint.near = declared.near();
     AddDigests(declared, &endpoint);
     return endpoint;
   }

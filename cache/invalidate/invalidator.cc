@@ -35,7 +35,7 @@ struct Invalidator::Call {
 };
 
 Invalidator::Invalidator(Options options, Store* store, const base::Clock* clock, base::Random* random)
-    : options_(options), store_(store), clock_(clock), random_(random) {}
+    : options_(std::move(options)), store_(store), clock_(clock), random_(random) {}
 
 void Invalidator::Invalidate(std::vector<TenantTag> tags, std::vector<uint64_t> transactions,
                              absl::AnyInvocable<void(absl::Status)> done) {
@@ -58,7 +58,9 @@ void Invalidator::Advance(const std::shared_ptr<Call>& call) {
                            Advance(call);
                          });
   }
-  if (call->under_way == 0) call->done(call->failed);
+  if (call->under_way > 0) return;
+  if (!call->failed.ok() || options_.settle == nullptr) return call->done(call->failed);
+  options_.settle([call] { call->done(absl::OkStatus()); });
 }
 
 }  // namespace shadowline::cache

@@ -1,5 +1,6 @@
 // Invalidator replaces the fences of tags, so that neither a value that is cached under them nor one that is being
-// loaded now can be served afterwards. One step for each tag, however much is cached under it.
+// loaded now can be served afterwards. One step for each tag, however much is cached under it. Every acknowledgement of
+// an invalidation, by whatever way it came, goes through here: so it is here that near caches are waited for.
 //
 // Ownership: borrows Store, Clock and Random. Threads: belongs to its store's executor.
 // Errors:    the first of the store's. Repeating a call is harmless: it fences again.
@@ -8,6 +9,7 @@
 #define SHADOWLINE_CACHE_INVALIDATE_INVALIDATOR_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "base/executor.h"
 #include "base/random.h"
 #include "cache/key/key.h"
 #include "cache/store.h"
@@ -35,12 +38,15 @@ class Invalidator {
     // visible, and than people remember to ask when a tag was invalidated.
     absl::Duration fence_ttl = absl::Minutes(2);
     size_t batch = 256;  // Commands under way at once.
+    // Runs its task once no near cache can serve what fences that stand now have outdated (cache/near/near_terms.h).
+    // None: at once.
+    std::function<void(base::Task)> settle;
   };
 
   Invalidator(Options options, Store* store, const base::Clock* clock, base::Random* random);
 
-  // `done` is called once all fences stand. On error some may stand: call again. `transactions`: pg_current_xact_id()
-  // of writers that other statements may not see yet.
+  // `done` is called once all fences stand, and that is settled. On error some may stand: call again. `transactions`:
+  // pg_current_xact_id() of writers that other statements may not see yet.
   void Invalidate(std::vector<TenantTag> tags, std::vector<uint64_t> transactions,
                   absl::AnyInvocable<void(absl::Status)> done);
 

@@ -17,25 +17,33 @@ constexpr size_t kTextOverhead = 16;
 
 const NearCache::Value* NearCache::Lookup(absl::string_view key, absl::Duration now) {
   if (proven_ < now - options_.grace) {
-    ++stats_.lapsed;
+    Count(&stats_.lapsed);
     return nullptr;
   }
   const auto found = entries_.find(key);
   if (found == entries_.end()) {
-    ++stats_.misses;
+    Count(&stats_.misses);
     return nullptr;
   }
   Entry& entry = *found->second;
   if (now >= entry.expires_at || !Stands(entry)) {
-    ++stats_.misses;
+    Count(&stats_.misses);
     // Somebody asks for it, so it has earned its place when it comes back.
     Remember(key);
     Remove(found->second);
+    CountEntries();
     return nullptr;
   }
-  ++stats_.hits;
+  Count(&stats_.hits);
   if (entry.hits < kHitsMost) ++entry.hits;
   return &entry.value;
+}
+
+const NearCache::Value* NearCache::Peek(absl::string_view key, absl::Duration now) const {
+  if (proven_ < now - options_.grace) return nullptr;
+  const auto found = entries_.find(key);
+  if (found == entries_.end() || now >= found->second->expires_at || !Stands(*found->second)) return nullptr;
+  return &found->second->value;
 }
 
 NearCache::Ticket NearCache::Begin() const {
@@ -44,11 +52,11 @@ NearCache::Ticket NearCache::Begin() const {
   return ticket;
 }
 
-bool NearCache::Insert(Ticket ticket, std::string key, Value value, absl::Duration expires_at) {
+bool NearCache::Insert(Ticket ticket, std::string key, Value value, const std::vector<std::string>& fence_keys,
+                       absl::Duration expires_at) {
   const auto outdated = [&](absl::string_view redis_key) { return LastInvalidated(redis_key) > ticket.order; };
-  if (ticket.order < order_least_ || outdated(key) ||
-      std::any_of(value.fences.begin(), value.fences.end(), [&](const Fence& fence) { return outdated(fence.key); })) {
-    ++stats_.refused;
+  if (ticket.order < order_least_ || outdated(key) || std::any_of(fence_keys.begin(), fence_keys.end(), outdated)) {
+    Count(&stats_.refused);
     return false;
   }
   if (const auto old = entries_.find(key); old != entries_.end()) {
@@ -59,9 +67,13 @@ bool NearCache::Insert(Ticket ticket, std::string key, Value value, absl::Durati
   entry.key = std::move(key);
   entry.value = std::move(value);
   entry.expires_at = expires_at;
-  entry.bytes = BytesOf(entry);
-  if (entry.bytes > options_.max_bytes / 10) return false;
-  for (const Fence& fence : entry.value.fences) entry.fences.push_back(Watch(fence.key));
+  entry.bytes = BytesOf(entry, fence_keys);
+  if (entry.bytes > options_.max_bytes / 10) {
+    CountEntries();
+    return false;
+  }
+  entry.fences.reserve(fence_keys.size());
+  for (const std::string& fence_key : fence_keys) entry.fences.push_back(Watch(fence_key));
   entry.in_main = Recall(entry.key);
   Queue& queue = QueueOf(entry);
   queue.bytes += entry.bytes;
@@ -69,13 +81,18 @@ bool NearCache::Insert(Ticket ticket, std::string key, Value value, absl::Durati
   const Place place = queue.entries.begin();
   entries_[place->key] = place;
   MakeRoom();
+  CountEntries();
   return true;
 }
 
-void NearCache::TrackingBegan() { tracking_ = true; }
+void NearCache::TrackingBegan() {
+  tracking_ = true;
+  stats_.tracked.store(true, std::memory_order_relaxed);
+}
 
 void NearCache::TrackingEnded() {
   tracking_ = false;
+  stats_.tracked.store(false, std::memory_order_relaxed);
   proven_ = -absl::InfiniteDuration();
   DropAll();
 }
@@ -85,11 +102,12 @@ void NearCache::Renew(absl::Duration sent_at) {
 }
 
 void NearCache::Invalidated(absl::string_view redis_key) {
-  ++stats_.invalidated;
+  Count(&stats_.invalidated);
   LastInvalidated(redis_key) = ++order_;
   if (const auto entry = entries_.find(redis_key); entry != entries_.end()) {
     Remember(redis_key);
     Remove(entry->second);
+    CountEntries();
   }
   if (const auto fence = watched_.find(redis_key); fence != watched_.end()) {
     fence->second->standing = false;
@@ -105,6 +123,12 @@ void NearCache::DropAll() {
   main_ = {};
   ghosts_.clear();
   ghost_numbers_.clear();
+  CountEntries();
+}
+
+void NearCache::CountEntries() {
+  stats_.entries.store(entries_.size(), std::memory_order_relaxed);
+  stats_.bytes.store(bytes(), std::memory_order_relaxed);
 }
 
 bool NearCache::Stands(const Entry& entry) {
@@ -112,13 +136,13 @@ bool NearCache::Stands(const Entry& entry) {
                      [](const std::shared_ptr<Watched>& fence) { return fence->standing; });
 }
 
-size_t NearCache::BytesOf(const Entry& entry) {
+size_t NearCache::BytesOf(const Entry& entry, const std::vector<std::string>& fence_keys) {
   const auto text = [](const std::string& bytes) { return bytes.capacity() + kTextOverhead; };
   size_t bytes = sizeof(Entry) + kEntryOverhead + text(entry.key) + text(entry.value.fill_id) +
                  text(entry.value.answer.body) + text(entry.value.answer.snapshot);
-  for (const Fence& fence : entry.value.fences) {
+  for (const std::string& fence_key : fence_keys) {
     // As if it was this entry's alone.
-    bytes += sizeof(Fence) + sizeof(Watched) + kFenceOverhead + 2 * text(fence.key) + text(fence.token);
+    bytes += sizeof(Watched) + kFenceOverhead + fence_key.size() + kTextOverhead;
   }
   return bytes;
 }
@@ -174,7 +198,7 @@ void NearCache::EvictFromSmall() {
     main_.entries.splice(main_.entries.begin(), small_.entries, oldest);
     return;
   }
-  ++stats_.evicted;
+  Count(&stats_.evicted);
   if (Stands(*oldest)) Remember(oldest->key);
   Remove(oldest);
 }
@@ -186,7 +210,7 @@ void NearCache::EvictFromMain() {
     main_.entries.splice(main_.entries.begin(), main_.entries, oldest);
     return;
   }
-  ++stats_.evicted;
+  Count(&stats_.evicted);
   Remove(oldest);
 }
 

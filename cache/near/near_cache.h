@@ -3,7 +3,7 @@
 // `grace`.
 //
 //   const NearCache::Ticket ticket = near.Begin();           // before the read is sent to Redis
-//   store->Get(key, [=](...) { near.Insert(ticket, key, {answer, fill_id, fences}, expires_at); });
+//   store->Read(key, fence_keys, [=](...) { near.Insert(ticket, key, {answer, fill_id}, fence_keys, expires_at); });
 //   ...
 //   if (const NearCache::Value* value = near.Lookup(key, clock->Steady())) Reply(value->answer);
 //
@@ -15,8 +15,8 @@
 // that it was loaded behind; a change of any of them ends it.
 //
 // What that is worth to a writer: `grace` after a fence stands, no near cache serves what the fence has outdated. So
-// where endpoints are served from near caches, an invalidation is acknowledged (promise P6) only when the longest
-// `grace` of any replica has passed since its fences stood.
+// where endpoints are served from near caches, an invalidation is acknowledged (promise P6) only when kNearGrace, which
+// no replica's `grace` exceeds, has passed since its fences stood. cache/near/near_terms.h says where that is.
 //
 // What whoever feeds it must see to, since nothing here can:
 //   - Tracking in its default mode, with REDIRECT. In BCAST mode Redis collects messages until the end of a turn of its
@@ -40,13 +40,14 @@
 // go when they are next looked up or come up for eviction.
 //
 // Ownership: owns its entries. What Lookup returns stands until the next call that is not const.
-// Threads:   compatible. One for each lane, so no lock.
+// Threads:   compatible. One for each lane, so no lock; stats() from any thread.
 // Limits:    `max_bytes` for entries, their keys and what is remembered; a single entry is at most a tenth of it.
 // Cost:      Lookup: one hash, one comparison of keys, one flag a fence.
 #ifndef SHADOWLINE_CACHE_NEAR_NEAR_CACHE_H_
 #define SHADOWLINE_CACHE_NEAR_NEAR_CACHE_H_
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -63,21 +64,20 @@
 
 namespace shadowline::cache {
 
+// How long after its fences stand an invalidation waits for near caches. No option: replicas rely on each other's.
+inline constexpr absl::Duration kNearGrace = absl::Milliseconds(10);
+
 class NearCache {
  public:
   struct Options {
     size_t max_bytes = 64 << 20;
-    absl::Duration grace = absl::Milliseconds(10);
+    // A little less: the clocks of two machines do not run exactly alike.
+    absl::Duration grace = kNearGrace * 99 / 100;
   };
 
-  struct Fence {
-    std::string key;    // In Redis.
-    std::string token;  // That the answer was loaded behind.
-  };
   struct Value {
     CachedAnswer answer;
     std::string fill_id;
-    std::vector<Fence> fences;
   };
 
   // A point in the order of invalidations; one that is default-made is refused.
@@ -88,12 +88,15 @@ class NearCache {
   };
 
   struct Stats {
-    uint64_t hits = 0;
-    uint64_t misses = 0;
-    uint64_t lapsed = 0;   // Look-ups without a lease: the tracking connection was silent for too long.
-    uint64_t refused = 0;  // Inserts that raced with an invalidation, or were not tracked.
-    uint64_t evicted = 0;
-    uint64_t invalidated = 0;  // Messages.
+    std::atomic<uint64_t> hits{0};
+    std::atomic<uint64_t> misses{0};
+    std::atomic<uint64_t> lapsed{0};   // Look-ups without a lease: the tracking connection was silent for too long.
+    std::atomic<uint64_t> refused{0};  // Inserts that raced with an invalidation, or were not tracked.
+    std::atomic<uint64_t> evicted{0};
+    std::atomic<uint64_t> invalidated{0};  // Messages.
+    std::atomic<uint64_t> entries{0};
+    std::atomic<uint64_t> bytes{0};
+    std::atomic<bool> tracked{false};
   };
 
   explicit NearCache(const Options& options) : options_(options) {}
@@ -102,10 +105,16 @@ class NearCache {
 
   // Null: not here, or not to be trusted at `now` (Clock::Steady()).
   const Value* Lookup(absl::string_view key, absl::Duration now);
+  // The same for whoever is no reader: nothing is counted, nothing changes.
+  const Value* Peek(absl::string_view key, absl::Duration now) const;
 
+  // Are reads tracked now? If not, nothing that is read can be inserted.
+  bool tracking() const { return tracking_; }
   Ticket Begin() const;
-  // `key` is the value's key in Redis; it ends at `expires_at` (Clock::Steady()). False: it was not taken.
-  bool Insert(Ticket ticket, std::string key, Value value, absl::Duration expires_at);
+  // `key` is the value's key in Redis, `fence_keys` are those of the fences that it was found behind; it ends at
+  // `expires_at` (Clock::Steady()). False: it was not taken.
+  bool Insert(Ticket ticket, std::string key, Value value, const std::vector<std::string>& fence_keys,
+              absl::Duration expires_at);
 
   // From the tracking connection.
   void TrackingBegan();
@@ -145,12 +154,16 @@ class NearCache {
     size_t bytes = 0;
   };
 
+  static void Count(std::atomic<uint64_t>* number) {
+    number->store(number->load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
   static bool Stands(const Entry& entry);
-  static size_t BytesOf(const Entry& entry);
+  static size_t BytesOf(const Entry& entry, const std::vector<std::string>& fence_keys);
   uint64_t& LastInvalidated(absl::string_view redis_key);
   std::shared_ptr<Watched> Watch(const std::string& fence_key);
   Queue& QueueOf(const Entry& entry) { return entry.in_main ? main_ : small_; }
   void Remove(Place entry);
+  void CountEntries();
   void MakeRoom();
   void EvictFromSmall();
   void EvictFromMain();

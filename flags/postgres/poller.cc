@@ -72,7 +72,9 @@ Lives LoadLives(pqxx::transaction_base& work, const Lives* known, const base::Cl
 std::shared_ptr<const Snapshot> Load(pqxx::connection& connection, const Snapshot* held, const base::Clock& clock,
                                      absl::Duration lease) {
   pqxx::transaction<pqxx::repeatable_read, pqxx::read_only> work(connection);
-  const uint64_t revision = work.exec1("SELECT revision FROM shadowline.flag_state")[0].as<uint64_t>();
+  const pqxx::row state = work.exec1(
+      "SELECT revision, (SELECT coalesce(max(revision), 0) FROM shadowline.catalog) FROM shadowline.flag_state");
+  const auto revision = state[0].as<uint64_t>();
 
   absl::flat_hash_set<std::string> tenants;
   for (const pqxx::row& row : work.exec("SELECT tenant FROM shadowline.tenant")) tenants.insert(row[0].c_str());
@@ -97,7 +99,8 @@ std::shared_ptr<const Snapshot> Load(pqxx::connection& connection, const Snapsho
   }
   Lives lives = LoadLives(work, held == nullptr ? nullptr : &held->lives(), clock, lease);
   work.commit();
-  return std::make_shared<const Snapshot>(revision, std::move(tenants), std::move(targets), std::move(lives));
+  return std::make_shared<const Snapshot>(revision, std::move(tenants), std::move(targets), std::move(lives),
+                                          state[1].as<uint64_t>());
 }
 
 }  // namespace

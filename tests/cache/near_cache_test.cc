@@ -25,12 +25,11 @@
 namespace shadowline::cache {
 namespace {
 
-NearCache::Value ValueOf(std::string body, std::vector<std::string> fence_keys = {}) {
+NearCache::Value ValueOf(std::string body) {
   NearCache::Value value;
   value.answer.found = true;
   value.answer.body = std::move(body);
   value.fill_id = std::string(16, 'f');
-  for (std::string& key : fence_keys) value.fences.push_back({std::move(key), std::string(16, 't')});
   return value;
 }
 
@@ -41,8 +40,8 @@ class NearCacheTest : public testing::Test {
     near_.Renew(now_);
   }
 
-  bool Insert(const std::string& key, std::vector<std::string> fence_keys = {}) {
-    return near_.Insert(near_.Begin(), key, ValueOf("of " + key, std::move(fence_keys)), now_ + absl::Minutes(1));
+  bool Insert(const std::string& key, const std::vector<std::string>& fence_keys = {}) {
+    return near_.Insert(near_.Begin(), key, ValueOf("of " + key), fence_keys, now_ + absl::Minutes(1));
   }
   bool Holds(const std::string& key) {
     const NearCache::Value* value = near_.Lookup(key, now_);
@@ -55,13 +54,12 @@ class NearCacheTest : public testing::Test {
   NearCache near_{{.max_bytes = 1 << 20, .grace = absl::Milliseconds(10)}};
 };
 
-TEST_F(NearCacheTest, ServesWhatItHoldsWithItsFences) {
+TEST_F(NearCacheTest, ServesWhatItHoldsWithItsFill) {
   ASSERT_TRUE(Insert("k", {"fence:1"}));
   const NearCache::Value* value = near_.Lookup("k", now_);
   ASSERT_NE(value, nullptr);
   EXPECT_EQ(value->answer.body, "of k");
-  ASSERT_EQ(value->fences.size(), 1u);
-  EXPECT_EQ(value->fences[0].key, "fence:1");
+  EXPECT_EQ(value->fill_id, std::string(16, 'f'));
   EXPECT_FALSE(Holds("other"));
 }
 
@@ -109,13 +107,13 @@ TEST_F(NearCacheTest, AnInvalidationBetweenReadAndInsertWins) {
   for (const char* invalidated : {"k", "fence:1", "fence:2"}) {
     const NearCache::Ticket ticket = near_.Begin();
     near_.Invalidated(invalidated);
-    EXPECT_FALSE(near_.Insert(ticket, "k", ValueOf("old", {"fence:1", "fence:2"}), absl::InfiniteDuration()));
+    EXPECT_FALSE(near_.Insert(ticket, "k", ValueOf("old"), {"fence:1", "fence:2"}, absl::InfiniteDuration()));
     EXPECT_FALSE(Holds("k"));
     EXPECT_TRUE(Insert("k", {"fence:1", "fence:2"})) << "what is read after it counts";
   }
   const NearCache::Ticket ticket = near_.Begin();
   near_.Invalidated("another");
-  EXPECT_TRUE(near_.Insert(ticket, "k", ValueOf("of k"), absl::InfiniteDuration()));
+  EXPECT_TRUE(near_.Insert(ticket, "k", ValueOf("of k"), {}, absl::InfiniteDuration()));
   EXPECT_EQ(near_.stats().refused, 3u);
 }
 
@@ -124,7 +122,7 @@ TEST_F(NearCacheTest, TheNullMessageDropsWhatIsHereAndWhatIsUnderWay) {
   const NearCache::Ticket ticket = near_.Begin();
   near_.DropAll();
   EXPECT_FALSE(Holds("a"));
-  EXPECT_FALSE(near_.Insert(ticket, "b", ValueOf("of b"), absl::InfiniteDuration()));
+  EXPECT_FALSE(near_.Insert(ticket, "b", ValueOf("of b"), {}, absl::InfiniteDuration()));
   EXPECT_TRUE(Insert("b")) << "tracking goes on";
   EXPECT_TRUE(Holds("b"));
 }
@@ -137,9 +135,9 @@ TEST_F(NearCacheTest, WithoutTrackingNothingIsHeldAndNothingReadMeanwhileComesIn
   near_.Renew(now_);
   EXPECT_FALSE(Holds("a"));
   near_.TrackingBegan();
-  EXPECT_FALSE(near_.Insert(before, "b", ValueOf("of b"), absl::InfiniteDuration()));
-  EXPECT_FALSE(near_.Insert(meanwhile, "b", ValueOf("of b"), absl::InfiniteDuration()));
-  EXPECT_FALSE(near_.Insert(NearCache::Ticket(), "b", ValueOf("of b"), absl::InfiniteDuration()));
+  EXPECT_FALSE(near_.Insert(before, "b", ValueOf("of b"), {}, absl::InfiniteDuration()));
+  EXPECT_FALSE(near_.Insert(meanwhile, "b", ValueOf("of b"), {}, absl::InfiniteDuration()));
+  EXPECT_FALSE(near_.Insert(NearCache::Ticket(), "b", ValueOf("of b"), {}, absl::InfiniteDuration()));
   ASSERT_TRUE(Insert("b"));
   EXPECT_FALSE(Holds("b")) << "no PING was answered on the new connection";
   near_.Renew(now_);
@@ -147,8 +145,8 @@ TEST_F(NearCacheTest, WithoutTrackingNothingIsHeldAndNothingReadMeanwhileComesIn
 }
 
 TEST_F(NearCacheTest, AnEntryAboveATenthOfTheBoundIsNotTaken) {
-  EXPECT_FALSE(near_.Insert(near_.Begin(), "k", ValueOf(std::string(120'000, 'x')), absl::InfiniteDuration()));
-  EXPECT_TRUE(near_.Insert(near_.Begin(), "k", ValueOf(std::string(90'000, 'x')), absl::InfiniteDuration()));
+  EXPECT_FALSE(near_.Insert(near_.Begin(), "k", ValueOf(std::string(120'000, 'x')), {}, absl::InfiniteDuration()));
+  EXPECT_TRUE(near_.Insert(near_.Begin(), "k", ValueOf(std::string(90'000, 'x')), {}, absl::InfiniteDuration()));
 }
 
 TEST(NearCacheBytesTest, AreBoundedWhateverIsDone) {
@@ -175,7 +173,7 @@ TEST(NearCacheBytesTest, AreBoundedWhateverIsDone) {
       default:
         if (near.Lookup(key, absl::Hours(1)) != nullptr) break;
         const size_t body = random.Below(random.Below(20) == 0 ? 20'000 : 500);
-        near.Insert(near.Begin(), key, ValueOf(std::string(body, 'x'), {fence}), absl::InfiniteDuration());
+        near.Insert(near.Begin(), key, ValueOf(std::string(body, 'x')), {fence}, absl::InfiniteDuration());
     }
     ASSERT_LE(near.bytes(), kBound);
     if (i % 1000 == 0) most = std::max(most, mallinfo2().uordblks - before);
@@ -242,7 +240,7 @@ HitRatios MeasureScans(int between) {
   const auto ask = [&](uint64_t key) {
     const std::string name = absl::StrCat("key:", key);
     if (near.Lookup(name, absl::Hours(1)) != nullptr) return true;
-    near.Insert(near.Begin(), name, ValueOf(std::string(60, 'x')), absl::InfiniteDuration());
+    near.Insert(near.Begin(), name, ValueOf(std::string(60, 'x')), {}, absl::InfiniteDuration());
     return false;
   };
   // As many entries as the near cache has room for, with what it remembers.
@@ -403,7 +401,7 @@ class TrackedRedis {
       world_.executor()->PostAfter(Way(), [this, value, ticket, body = absl::StrJoin(numbers, ",")] {
         const std::vector<std::string> names = KeysOf(value);
         inserted += near_.Insert(fault_ == Fault::kTicketAfterRead ? near_.Begin() : ticket, names[0],
-                                 ValueOf(body, {names[1], names[2]}), Now() + absl::Milliseconds(500))
+                                 ValueOf(body), {names[1], names[2]}, Now() + absl::Milliseconds(500))
                         ? 1
                         : 0;
       });
