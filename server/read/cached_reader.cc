@@ -15,6 +15,9 @@ using cache::Found;
 using cache::Slot;
 
 constexpr size_t kNameBytesMax = 128;
+// Longest life in a near cache. An answer ends there when its value does in Redis, but that is known by the filling
+// replica's clock alone: whatever that says, an answer outlives its value by no more than this.
+constexpr absl::Duration kNearTtlMost = absl::Seconds(5);
 constexpr char kTooLate[] = "the call's deadline passed before the database was asked";
 
 absl::Status CheckNames(const v1::ReadRequest& request) {
@@ -48,6 +51,7 @@ struct CachedReader::Op {
   std::vector<std::optional<std::string>> arguments;
   std::string key;                      // Empty where the cache is not touched.
   std::vector<std::string> fence_keys;  // Where the cache is read.
+  bool near = false;                    // The near cache may answer, or keep the answer.
 
   // Of the target's flag, as of `flags_version`.
   uint64_t flags_version = 0;
@@ -59,8 +63,8 @@ struct CachedReader::Op {
   Draws draws;
   Route route;
 
-  absl::Duration asked_at;  // Where sampled: when the candidate was asked, and how long it took.
-  absl::Duration candidate_latency;
+  absl::Duration asked_at;           // When the candidate was asked,
+  absl::Duration candidate_latency;  // and where sampled, how long it took.
 
   cache::Query AsQuery() const { return {catalog, endpoint, request->tenant(), arguments}; }
   Drawn AsDrawn() const { return {AsQuery(), key, window, mode == flags::Mode::kCache}; }
@@ -89,6 +93,7 @@ struct CachedReader::Counters {
     for (v1::ReadReason reason : {v1::READ_REASON_CACHE_HIT, v1::READ_REASON_CACHE_STALE, v1::READ_REASON_CACHE_MISS}) {
       reads[v1::SOURCE_CACHE][reason] = read("cache", reason);
     }
+    reads[v1::SOURCE_NEAR_CACHE][v1::READ_REASON_CACHE_HIT] = read("near_cache", v1::READ_REASON_CACHE_HIT);
     for (int code = 1; code < static_cast<int>(errors.size()); ++code) {
       errors[code] = metrics->AddCounter("shadowline_read_errors_total", "Reads that failed, by status code.",
                                          {{"code", absl::StatusCodeToString(static_cast<absl::StatusCode>(code))}});
@@ -123,10 +128,34 @@ struct CachedReader::Counters {
   base::Counter* refresh_refused;
 };
 
+// This lane's near cache, for the verifier's thread.
+class CachedReader::NearSide final : public NearSource {
+ public:
+  explicit NearSide(const Deps* deps) : deps_(deps) {}
+
+  void StillServes(std::string key, std::string fill, base::Executor* reply_on,
+                   absl::AnyInvocable<void(bool)> done) override {
+    deps_->executor->Post(
+        [deps = deps_, key = std::move(key), fill = std::move(fill), reply_on, done = std::move(done)]() mutable {
+          const cache::NearCache::Value* value = deps->near->Peek(key, deps->clock->Steady());
+          reply_on->Post([serves = value != nullptr && value->fill_id == fill, done = std::move(done)]() mutable {
+            done(serves);
+          });
+        });
+  }
+  void Drop(std::string key) override {
+    deps_->executor->Post([deps = deps_, key = std::move(key)] { deps->near->Invalidated(key); });
+  }
+
+ private:
+  const Deps* const deps_;
+};
+
 CachedReader::CachedReader(Options options, Deps deps)
     : options_(options),
       deps_(deps),
       counters_(std::make_unique<Counters>(deps.metrics)),
+      near_side_(std::make_unique<NearSide>(&deps_)),
       catalog_(deps.catalog),
       flags_(deps.board) {}
 
@@ -184,6 +213,7 @@ absl::Status CachedReader::Prepare(Op* op) {
     if (op->route.from_cache) op->route.reason = v1::READ_REASON_CACHE_UNAVAILABLE;
     op->route = {.reason = op->route.reason};
   }
+  op->near = op->endpoint->near && deps_.near != nullptr && flags->catalog_revision() == op->catalog->revision();
   if (!request.at_least().empty()) {
     const std::optional<cache::Lsn> position = cache::ParseLsn(request.at_least());
     if (!position.has_value()) {
@@ -281,19 +311,57 @@ void CachedReader::CompleteShadow(ShadowRead* shadow) {
 // ---- From the cache ----
 
 void CachedReader::ReadCache(OpPtr op) {
-  if (!deps_.store->Reachable()) return ReadWithoutCache(std::move(op));
-  if (op->route.verify) op->asked_at = deps_.clock->Steady();
+  op->asked_at = deps_.clock->Steady();
+  cache::Store* store = deps_.store;
+  cache::NearCache::Ticket ticket;
+  // A Redis that the fleet does not use any more has nothing to say about what it was read from either.
+  if (op->near) op->near = deps_.near_terms->MayServe(op->asked_at) && deps_.near_store->Reachable();
+  if (op->near) {
+    const cache::NearCache::Value* value = deps_.near->Lookup(op->key, op->asked_at);
+    if (value != nullptr) return ServeNear(std::move(op), *value);
+    op->near = deps_.near->tracking();
+    ticket = deps_.near->Begin();
+    if (op->near) store = deps_.near_store;
+  }
+  if (!store->Reachable()) return ReadWithoutCache(std::move(op));
   op->fence_keys = cache::FenceKeys(*op->endpoint, op->request->tenant(), op->arguments);
   std::string key = op->key;
   std::vector<std::string> fence_keys = op->fence_keys;
-  deps_.store->Read(std::move(key), std::move(fence_keys),
-                    [this, op = std::move(op)](absl::StatusOr<Found> found) mutable {
-                      if (op->route.verify) op->candidate_latency = deps_.clock->Steady() - op->asked_at;
-                      if (!found.ok()) return ReadWithoutCache(std::move(op));
-                      std::optional<cache::CachedAnswer> answer = Decode(*op->endpoint, op->key, *found);
-                      if (!answer.has_value()) return Fill(std::move(op), std::move(found->fences));
-                      ServeCached(std::move(op), std::move(found->slot.fill), *std::move(answer));
-                    });
+  store->Read(std::move(key), std::move(fence_keys),
+              [this, ticket, op = std::move(op)](absl::StatusOr<Found> found) mutable {
+                if (op->route.verify) op->candidate_latency = deps_.clock->Steady() - op->asked_at;
+                if (!found.ok()) return ReadWithoutCache(std::move(op));
+                std::optional<cache::CachedAnswer> answer = Decode(*op->endpoint, op->key, *found);
+                if (!answer.has_value()) return Fill(std::move(op), std::move(found->fences));
+                if (op->near) KeepNear(*op, ticket, found->slot.fill, *answer);
+                ServeCached(std::move(op), std::move(found->slot.fill), *std::move(answer));
+              });
+}
+
+// The lease and the flags were looked at in this turn, so what they said still holds.
+void CachedReader::ServeNear(OpPtr op, const cache::NearCache::Value& value) {
+  const cache::CachedAnswer& answer = value.answer;
+  const absl::Time wall = deps_.clock->Now();
+  const absl::Duration age = std::max(wall - answer.loaded_at, absl::ZeroDuration());
+  if (RefreshIsDue(*op, value.fill_id, answer, wall)) {
+    Refresh({op->AsQuery(), op->key, cache::FenceKeys(*op->endpoint, op->request->tenant(), op->arguments), {}},
+            value.fill_id, answer, wall);
+  }
+  // Copied into the memory that the response has from the call before it.
+  op->response->set_body(answer.body);
+  if (!op->route.verify) return Finish(std::move(op), v1::SOURCE_NEAR_CACHE, answer.found, age, answer.etag);
+  const absl::Duration now = deps_.clock->Steady();
+  const absl::Duration latency = now - op->asked_at;
+  Sample sample{op->AsDrawn(), value.fill_id, answer, op->asked_at, now, std::nullopt, near_side_.get()};
+  Finish(std::move(op), v1::SOURCE_NEAR_CACHE, answer.found, age, answer.etag);
+  deps_.verifier->Submit(std::move(sample), latency);
+}
+
+void CachedReader::KeepNear(const Op& op, cache::NearCache::Ticket ticket, const std::string& fill,
+                            const cache::CachedAnswer& answer) {
+  const absl::Duration ttl = std::min(answer.expires_at - deps_.clock->Now(), kNearTtlMost);
+  if (ttl <= absl::ZeroDuration()) return;
+  deps_.near->Insert(ticket, op.key, {answer, fill}, op.fence_keys, deps_.clock->Steady() + ttl);
 }
 
 void CachedReader::ReadWithoutCache(OpPtr op) {
@@ -398,9 +466,13 @@ std::optional<cache::CachedAnswer> CachedReader::Decode(const cache::Endpoint& e
 // ---- Answering ----
 
 void CachedReader::Reply(OpPtr op, v1::Source source, bool found, std::string body, absl::Duration age, uint64_t etag) {
+  op->response->set_body(std::move(body));
+  Finish(std::move(op), source, found, age, etag);
+}
+
+void CachedReader::Finish(OpPtr op, v1::Source source, bool found, absl::Duration age, uint64_t etag) {
   v1::ReadResponse* response = op->response;
   response->set_found(found);
-  response->set_body(std::move(body));
   response->set_source(source);
   response->set_reason(op->route.reason);
   response->set_age_us(absl::ToInt64Microseconds(age));

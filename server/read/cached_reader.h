@@ -14,6 +14,9 @@
 // at that very moment, the flag lease holds and the flags still send this key to the cache; otherwise the database is
 // asked.
 //
+// An endpoint that is declared near is looked up in this lane's near cache first, in the very turn in which the flags
+// were looked at; what the candidate answers is put there. Both where NearTerms allow it.
+//
 // Ownership: borrows everything in Deps; each must outlive the executor's last task.
 // Threads:   belongs to one executor, on which Read is called, `done` is called (for a request that is refused, inside
 //            Read), and which store and filler belong to. Control, Board, CatalogHolder and Verifier are shared.
@@ -40,6 +43,8 @@
 #include "cache/capture/watermark.h"
 #include "cache/envelope/envelope.h"
 #include "cache/fill/filler.h"
+#include "cache/near/near_cache.h"
+#include "cache/near/near_terms.h"
 #include "cache/origin/control.h"
 #include "cache/store.h"
 #include "flags/board.h"
@@ -69,6 +74,10 @@ class CachedReader final : public Reader {
     cache::Filler* refresher = nullptr;  // Over the same store, and a control that callers come before. Null: none.
     Verifier* verifier = nullptr;
     const cache::Watermark* watermark = nullptr;
+    // Null: there is none. The store's reads are tracked for it.
+    cache::NearCache* near = nullptr;
+    cache::Store* near_store = nullptr;
+    const cache::NearTerms* near_terms = nullptr;
     base::Executor* executor = nullptr;
     const base::Clock* clock = nullptr;
     base::Random* random = nullptr;
@@ -85,6 +94,7 @@ class CachedReader final : public Reader {
   struct Op;
   struct ShadowRead;
   struct Counters;
+  class NearSide;
   using OpPtr = std::unique_ptr<Op>;
 
   // Fills in everything about `op` but its messages; on error no query was made.
@@ -98,6 +108,9 @@ class CachedReader final : public Reader {
   void CompleteShadow(ShadowRead* shadow);
   void ReadCache(OpPtr op);
   void ReadWithoutCache(OpPtr op);
+  void ServeNear(OpPtr op, const cache::NearCache::Value& value);
+  void KeepNear(const Op& op, cache::NearCache::Ticket ticket, const std::string& fill,
+                const cache::CachedAnswer& answer);
   void ServeCached(OpPtr op, std::string fill, cache::CachedAnswer answer);
   void Fill(OpPtr op, cache::Fences fences);
   // Is it for this read to have the `answer` that it was given loaded again?
@@ -109,11 +122,14 @@ class CachedReader final : public Reader {
   std::optional<cache::CachedAnswer> Decode(const cache::Endpoint& endpoint, const std::string& key,
                                             const cache::Found& found);
   void Reply(OpPtr op, shadowline::v1::Source source, bool found, std::string body, absl::Duration age, uint64_t etag);
+  // The response's body is there already.
+  void Finish(OpPtr op, shadowline::v1::Source source, bool found, absl::Duration age, uint64_t etag);
   void Fail(OpPtr op, absl::Status status);
 
   const Options options_;
   const Deps deps_;
   const std::unique_ptr<Counters> counters_;
+  const std::unique_ptr<NearSide> near_side_;
   LocalCopy<CatalogHolder> catalog_;
   LocalCopy<flags::Board> flags_;
   size_t shadow_reads_ = 0;

@@ -145,7 +145,7 @@ size_t Verifier::BytesOf(const Sample& sample) {
 // One (key, fill) that is being judged.
 struct Verifier::Episode {
   explicit Episode(HeldPtr first, diff::FreshnessCase rule_of_it)
-      : opener(std::move(first)), rule(std::move(rule_of_it)) {}
+      : opener(std::move(first)), rule(std::move(rule_of_it)), near(opener->sample.near) {}
 
   HeldPtr opener;                            // Its candidate is what is judged.
   std::vector<diff::Ledger::Ticket> joined;  // Later reads of the same fill.
@@ -157,6 +157,7 @@ struct Verifier::Episode {
   diff::Comparison difference;             // The last one that was found.
   bool control_found = true;               // In that comparison.
   std::vector<HeldPtr> late;               // Too late to be proven by the look under way.
+  NearSource* near;                        // That a sample of the fill came from last.
 };
 
 // A divergence that waits for its tags' histories.
@@ -316,6 +317,7 @@ Verifier::Episode* Verifier::Open(const std::string& id, HeldPtr held, diff::Fre
 }
 
 void Verifier::Join(Episode* episode, HeldPtr held) {
+  if (held->sample.near != nullptr) episode->near = held->sample.near;
   const absl::Duration freshness = held->sample.drawn.query.endpoint->freshness;
   const bool own_truth = held->sample.truth.has_value();
   if (!own_truth && episode->looking && episode->asked_at.has_value() &&
@@ -335,6 +337,16 @@ void Verifier::LookAgain(const std::string& id, uint64_t turn) {
   episode->look = Look();
   // The time before the question: the fill was still served then, or later.
   episode->look.candidate_at = At(deps_.clock->Steady());
+  if (episode->near == nullptr) return LookIntoStore(id, episode);
+  const Sample& sample = episode->opener->sample;
+  episode->near->StillServes(sample.drawn.key, sample.fill, deps_.executor, [this, id](bool serves) {
+    Episode* open = Find(id);
+    if (open == nullptr) return;
+    serves ? AskControl(id, open) : LookIntoStore(id, open);
+  });
+}
+
+void Verifier::LookIntoStore(const std::string& id, Episode* episode) {
   const Drawn& drawn = episode->opener->sample.drawn;
   deps_.store->Read(drawn.key, FenceKeysOf(drawn.query), [this, id](absl::StatusOr<cache::Found> found) {
     Episode* open = Find(id);
@@ -488,6 +500,8 @@ void Verifier::Confirm(const Episode& episode) {
   deps_.store->Discard(sample.drawn.key, sample.fill, [this](absl::Status discarded) {
     (discarded.ok() ? counters_->repairs_done : counters_->repairs_failed)->Add();
   });
+  // Near caches hear of that; should the one that served it have stopped listening, it is told.
+  if (episode.near != nullptr) episode.near->Drop(sample.drawn.key);
 
   auto report = std::make_shared<Report>();
   diff::Divergence& divergence = report->divergence;

@@ -8,7 +8,8 @@
 //      budget.
 //   3. Equal: matched. Unequal is not wrong yet: an episode, one for each (key, fill), looks again as the freshness
 //      rule says (diff/verdict/freshness.h), the candidate first and the control after it. Samples of the same fill
-//      join the open episode.
+//      join the open episode. Where one of them came from a near cache, that is the candidate as long as it serves the
+//      fill, whatever the store holds: a near cache that missed an invalidation must not look healed.
 //   4. Confirmed: the stale entry is removed, so that it is not served again, and the divergence is handed to `record`.
 //
 // Proof by an earlier match
@@ -69,6 +70,18 @@ struct Truth {
   absl::Duration answered_at;
 };
 
+// The near cache that a read was served from. Looking again means to ask it first: what the store holds by then is not
+// what its readers get. Thread-safe; outlives the verifier's executor.
+class NearSource {
+ public:
+  virtual ~NearSource() = default;
+  // `done`, on `reply_on`: is `fill` still what it serves for `key`? Dropped with the near cache's executor.
+  virtual void StillServes(std::string key, std::string fill, base::Executor* reply_on,
+                           absl::AnyInvocable<void(bool)> done) = 0;
+  // Takes the answer out.
+  virtual void Drop(std::string key) = 0;
+};
+
 // A sampled read: the candidate had an answer.
 struct Sample {
   Drawn drawn;
@@ -77,6 +90,7 @@ struct Sample {
   absl::Duration candidate_at;  // Clock::Steady() before the candidate was asked.
   absl::Duration served_at;     // Clock::Steady() before the caller was answered.
   std::optional<Truth> truth;   // What the caller was answered in SHADOW.
+  NearSource* near = nullptr;   // Where the answer came from a near cache.
 };
 
 class Verifier {
@@ -169,6 +183,7 @@ class Verifier {
   Episode* Open(const std::string& id, HeldPtr held, diff::FreshnessCase rule);
   void Join(Episode* episode, HeldPtr held);
   void LookAgain(const std::string& id, uint64_t turn);
+  void LookIntoStore(const std::string& id, Episode* episode);
   void AskControl(const std::string& id, Episode* episode);
   void Advance(const std::string& id, Episode* episode, const diff::Step& step);
   void Close(std::string id, diff::Verdict verdict);

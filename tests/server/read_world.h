@@ -2,11 +2,13 @@
 // background, writers that invalidate, and a history that says which answers were right.
 //
 // Endpoint `pricing/quote` has one text parameter `id` and the tags `quote:{id}` and `tenant`; its answer is the row
-// that Write() stores. Tenants are `acme` and `globex`.
+// that Write() stores. Tenants are `acme` and `globex`. With TrackNear() it is served from a near cache that hears of
+// every write to Redis at once.
 #ifndef SHADOWLINE_TESTS_SERVER_READ_WORLD_H_
 #define SHADOWLINE_TESTS_SERVER_READ_WORLD_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,6 +25,8 @@
 #include "cache/flight/flight.h"
 #include "cache/invalidate/invalidator.h"
 #include "cache/key/key.h"
+#include "cache/near/near_cache.h"
+#include "cache/near/near_terms.h"
 #include "diff/evidence/ledger.h"
 #include "flags/board.h"
 #include "server/read/cached_reader.h"
@@ -66,9 +70,11 @@ class ReadWorld {
         verification_control({}, &database, world.executor(), world.clock(), world.random()),
         redis(world.clock(), world.random()),
         lane_store(&redis, world.executor()),
+        near_store(&redis, world.executor()),
         background_store(&redis, world.executor()),
         writer_store(&redis, world.executor()),
-        invalidator({}, &writer_store, world.clock(), world.random()),
+        invalidator({.settle = [this](base::Task task) { settle(std::move(task)); }}, &writer_store, world.clock(),
+                    world.random()),
         board(world.clock(), options.lease),
         ledger(world.clock()),
         lane_filler({}, &lane_store, &control, &flight, world.executor(), world.clock(), world.random()),
@@ -93,6 +99,9 @@ class ReadWorld {
                                 .refresher = &refresher,
                                 .verifier = &verifier,
                                 .watermark = &watermark,
+                                .near = &near,
+                                .near_store = &near_store,
+                                .near_terms = &near_terms,
                                 .executor = world.executor(),
                                 .clock = world.clock(),
                                 .random = world.random(),
@@ -101,7 +110,7 @@ class ReadWorld {
     Route(flags::Flag{});
   }
 
-  void PublishCatalog(absl::Duration freshness) {
+  void PublishCatalog(absl::Duration freshness, bool is_near = false) {
     cache::Endpoint endpoint;
     endpoint.name = "pricing/quote";
     endpoint.family = "pricing";
@@ -113,7 +122,9 @@ class ReadWorld {
     endpoint.refresh_early = options.refresh_early;
     endpoint.stale_while_revalidate = options.stale_while_revalidate;
     endpoint.captured = options.captured;
+    endpoint.near = is_near;
     endpoint.tags = {{{.literal = "quote:"}, {.literal = "", .parameter = 0}}, {{.literal = "tenant"}}};
+    near_terms.Observe(catalog_revision_ + 1, is_near, world.clock()->Steady());
     catalog.Publish(std::make_shared<cache::CompiledCatalog>(++catalog_revision_, shadowline::v1::Catalog(),
                                                              std::vector<cache::Endpoint>{endpoint}));
   }
@@ -123,14 +134,26 @@ class ReadWorld {
     flag.window = 7;
     flags::Snapshot::Targets targets;
     for (const char* tenant : {"acme", "globex"}) targets[{"pricing", tenant}] = flag;
-    board.Publish(std::make_shared<flags::Snapshot>(
-                      ++flag_revision_, absl::flat_hash_set<std::string>{"acme", "globex"}, std::move(targets)),
-                  world.clock()->Steady());
+    board.Publish(
+        std::make_shared<flags::Snapshot>(++flag_revision_, absl::flat_hash_set<std::string>{"acme", "globex"},
+                                          std::move(targets), flags::Lives(), catalog_revision_),
+        world.clock()->Steady());
   }
   void RouteShadow(uint32_t sample_ppm = 1'000'000) { Route({.mode = flags::Mode::kShadow, .sample_ppm = sample_ppm}); }
   void RouteCache(uint32_t sample_ppm = 0, uint32_t serve_ppm = 1'000'000) {
     Route({.mode = flags::Mode::kCache, .serve_ppm = serve_ppm, .sample_ppm = sample_ppm});
   }
+
+  // Declares the endpoint near, and keeps the near cache informed.
+  void TrackNear(absl::Duration freshness = absl::Seconds(1)) {
+    PublishCatalog(freshness, /*is_near=*/true);
+    Route(flags::Flag{});
+    redis.on_write = [this](const std::string& key) { near.Invalidated(key); };
+    near.TrackingBegan();
+    world.RunFor(cache::kNearGrace);
+  }
+  // Nothing that was written until now has been missed.
+  void ProveNear() { near.Renew(world.clock()->Steady()); }
 
   // ---- Reading ----
 
@@ -161,6 +184,13 @@ class ReadWorld {
     return answer;
   }
   std::shared_ptr<Answer> Read(const std::string& id) { return Read(Request(id)); }
+  // Filled, read and kept, so that the next read is the near cache's.
+  void ReadIntoNear(const std::string& id) {
+    Read(id);
+    world.RunUntilIdle();
+    Read(id);
+    ProveNear();
+  }
 
   // ---- Writing ----
 
@@ -210,8 +240,10 @@ class ReadWorld {
   sim::SimControl verification_control;
   sim::SimRedis redis;
   sim::SimStore lane_store;
+  sim::SimStore near_store;
   sim::SimStore background_store;
   sim::SimStore writer_store;
+  std::function<void(base::Task)> settle = [](base::Task task) { task(); };
   cache::Invalidator invalidator;
   cache::Watermark watermark;
   flags::Board board;
@@ -219,6 +251,8 @@ class ReadWorld {
   diff::Ledger ledger;
   base::Metrics metrics;
   cache::FillFlight flight;
+  cache::NearCache near{{.max_bytes = 1 << 20}};
+  cache::NearTerms near_terms{absl::ZeroDuration()};
   cache::Filler lane_filler;
   cache::Filler refresher;
   cache::Filler background_filler;

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -59,6 +60,8 @@ class SimRedis {
   SimRedis(const base::Clock* clock, base::Random* random) : clock_(clock), random_(random) {}
 
   Faults faults;
+  // Hears of every key that is written, as client tracking would.
+  std::function<void(const std::string& key)> on_write;
 
   // The key is gone, as by eviction.
   void Evict(const std::string& key) { Write(key, std::nullopt); }
@@ -109,6 +112,7 @@ class SimRedis {
     writes_.push_back({key, before == nullptr ? std::nullopt : std::optional<Entry>(*before)});
     if (writes_.size() > 1024) writes_.pop_front();
     Restore(key, std::move(entry));
+    if (on_write != nullptr) on_write(key);
   }
 
   std::map<std::string, cache::Fences> first_fences;  // For the fault readers_see_first_fences.
