@@ -20,10 +20,13 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/random.h"
+#include "cache/key/key.h"
+#include "cache/redis/slots.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "shadowline/v1/cache.grpc.pb.h"
 #include "shadowline/v1/catalog.grpc.pb.h"
@@ -35,6 +38,7 @@
 #include "tests/support/await.h"
 #include "tests/support/history.h"
 #include "tests/support/load.h"
+#include "tests/support/private_redis.h"
 #include "tests/support/private_servers.h"
 #include "tests/support/shadowlined.h"
 
@@ -949,6 +953,66 @@ TEST_F(ReplicaTest, P6AMasterThatWasReplacedIsNotReadAnyMoreThoughItStillAnswers
   EXPECT_EQ(one->Read(Ask("stock", 1)).Version(), 3);
   EXPECT_TRUE(AwaitTrue(kLimit, [&] { return two->Read(Ask("stock", 1)).FromCache(); }));
   EXPECT_EQ(two->Read(Ask("stock", 1)).Version(), 3);
+}
+
+// Redis as a cluster over TLS whose slots move and whose master dies: no read fails, and none is old.
+TEST_F(ReplicaTest, P6AClusterThatChangesServesNothingOld) {
+  const support::PrivateAuthority authority;
+  std::vector<std::string> settings = authority.ServerArguments();
+  settings.insert(settings.end(), {"--tls-cluster", "yes"});
+  support::PrivateRedisCluster cluster(3, settings);
+  const auto on_cluster = [&](const std::string& name) {
+    support::Shadowlined::Options options = OptionsOf(name);
+    options.redis =
+        absl::StrCat("{cluster: [\"", absl::StrJoin(cluster.addresses(), "\", \""),
+                     "\"], timeout: 1s, tls: {enabled: true, ca: ", authority.ca(),
+                     ", certificate: ", authority.client_certificate(), ", key: ", authority.client_key(), "}}");
+    return options;
+  };
+  const auto one = std::make_unique<Node>(on_cluster("one"));
+  one->Apply(kCatalog);
+  one->server.AwaitReady();
+  const auto other = std::make_unique<Node>(on_cluster("other"));
+  other->server.AwaitReady();
+  one->Promote("stock");
+  AwaitCached(one.get(), "stock");
+  AwaitCached(other.get(), "stock");
+  Load load({one.get(), other.get()}, {"stock"}, &history_, 200);
+  int acknowledged = 0;
+  const auto write = [&](int round) {
+    const int64_t id = round % 4 + 1;
+    const int64_t version = Write(id);
+    if (!(round % 2 == 0 ? one : other)->Invalidate(id).ok()) return;
+    ++acknowledged;
+    for (Node* node : {one.get(), other.get()}) {
+      const Answer answer = node->Read(Ask("stock", id));
+      ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+      ASSERT_GE(answer.Version(), version) << "round " << round << ", " << answer.response.ShortDebugString();
+    }
+  };
+  for (int round = 0; round < 60; ++round) {
+    const std::string fence = cache::FenceKey("acme", absl::StrCat("item:", round % 4 + 1));
+    cluster.MoveSlot(static_cast<int>(cache::SlotOf(fence)), round / 4 % 3);
+    write(round);
+  }
+  EXPECT_GT(acknowledged, 0);
+  EXPECT_TRUE(load.AwaitMore(100, Hit)) << one->server.Log();
+  EXPECT_TRUE(AwaitTrue(kLimit, [&] {
+    return one->Metric("shadowline_redis_redirects_total", "moved") > 0 && one->Metric("shadowline_redis_up") == 1;
+  }));
+
+  cluster.KillMaster(0);
+  for (int round = 0; round < 20; ++round) write(round);
+  cluster.AwaitHealthy();
+  const int before = acknowledged;
+  EXPECT_TRUE(AwaitTrue(kLimit, [&] {
+    for (int round = 0; round < 4; ++round) write(round);
+    return acknowledged >= before + 20;
+  })) << one->server.Log();
+  EXPECT_TRUE(load.AwaitMore(100, Hit)) << one->server.Log();
+  load.Stop();
+  EXPECT_EQ(load.Wrong(), 0u);
+  EXPECT_THAT(load.Failures(), IsEmpty());
 }
 
 // The invalidation is ahead of the commit, as change capture's can be. Without its transaction in the fence, the first
