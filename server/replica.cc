@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <array>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -31,9 +32,11 @@
 #include "cache/catalog/postgres/catalog_store.h"
 #include "cache/fill/filler.h"
 #include "cache/invalidate/invalidator.h"
+#include "cache/near/near_cache.h"
 #include "cache/near/near_terms.h"
 #include "cache/origin/admitted_control.h"
 #include "cache/origin/postgres/control_pool.h"
+#include "cache/redis/near_feed.h"
 #include "cache/redis/redis_store.h"
 #include "cache/redis/tls.h"
 #include "diff/evidence/flusher.h"
@@ -90,6 +93,8 @@ struct LaneParts {
   base::Random random;
   std::unique_ptr<Lane> lane;
   std::unique_ptr<cache::RedisStore> store;
+  std::unique_ptr<cache::NearCache> near;
+  std::unique_ptr<cache::RedisNearFeed> near_feed;
   std::unique_ptr<cache::Filler> filler;
   std::unique_ptr<cache::Filler> refresher;
   std::unique_ptr<CachedReader> reader;
@@ -131,10 +136,15 @@ struct Replica::Parts {
   void DropFamilies(std::set<cache::FamilyDrop> drops, absl::AnyInvocable<void(absl::Status)> done);
   // Calls back once no replica answers from an old epoch any more, with how many targets began a new one.
   void BeginEpochs(std::vector<rollout::NewEpochs> orders, absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done);
+  // Whether this replica can have near caches; if not, what is in the way.
+  absl::Status NearPossible() const;
+  // Connects the near caches, at the first catalog that wants them.
+  void StartNear();
   // Runs `task` once no replica's near cache serves what fences that stand now have outdated.
   void SettleNear(base::Task task);
   absl::Status Serve();
   void UpdateGauges();
+  void UpdateNearMetrics();
 
   cache::RedisStore::Options RedisOptions();
   cache::PostgresControl::Options ControlOptions(const std::string& name, size_t connections, size_t queue) const;
@@ -191,6 +201,7 @@ struct Replica::Parts {
   std::unique_ptr<AdminServices> admin_services;
   std::unique_ptr<ReadService> read_service;
   std::vector<std::unique_ptr<LaneParts>> lanes;
+  std::array<uint64_t, 5> near_counted = {};
   std::unique_ptr<grpc::Server> server;
 
   uint64_t redis_moved = 0;  // As counted in the metrics,
@@ -235,7 +246,10 @@ absl::Status Replica::Drain() {
   p.health.Stop();
   p.server->Shutdown(absl::ToChronoTime(p.clock.Now() + options_.drain_timeout));
   for (const auto& lane : p.lanes) {
-    lane->lane->Post([store = lane->store.get()] { store->Shutdown(); });
+    lane->lane->Post([parts = lane.get()] {
+      parts->store->Shutdown();
+      if (parts->near_feed != nullptr) parts->near_feed->Shutdown();
+    });
     lane->lane->Stop();
   }
 
@@ -375,6 +389,7 @@ void Replica::Parts::BuildDecisions() {
       &catalog_store, &catalogs, &state_pool, &background,
       [this](const cache::CompiledCatalog& catalog) {
         near_terms.Observe(catalog.revision(), catalog.any_near(), clock.Steady());
+        if (catalog.any_near()) StartNear();
       },
       [this](absl::Status status) {
         if (status.ok()) {
@@ -481,6 +496,24 @@ void Replica::Parts::SettleNear(base::Task task) {
   background.PostAfter(cache::kNearGrace, std::move(task));
 }
 
+absl::Status Replica::Parts::NearPossible() const {
+  if (options.near.max_bytes == 0) return absl::FailedPreconditionError("near.max_bytes is 0");
+  if (!options.redis.cluster.empty() || !options.redis.sentinel.addresses.empty()) {
+    return absl::FailedPreconditionError("near caches need one Redis at redis.address, not a cluster or sentinels");
+  }
+  return absl::OkStatus();
+}
+
+void Replica::Parts::StartNear() {
+  if (const absl::Status possible = NearPossible(); !possible.ok()) {
+    return Log(Level::kWarning, "near_caches_off",
+               {{"why", possible.message()}, {"effect", "endpoints that are declared near are read from Redis"}});
+  }
+  for (const auto& parts : lanes) {
+    parts->lane->Post([parts = parts.get()] { parts->near_feed->Start(parts->lane.get()); });
+  }
+}
+
 absl::Status Replica::Parts::Serve() {
   admin = std::make_unique<Admin>(Admin::Deps{
       .catalogs = &catalog_store,
@@ -536,25 +569,37 @@ absl::Status Replica::Parts::Serve() {
   for (const auto& parts : lanes) {
     cache::RedisStore::Options redis = RedisOptions();
     redis.breaker = cache::Breaker::Options{.slow = options.redis.timeout};
-    parts->store = std::make_unique<cache::RedisStore>(std::move(redis), parts->lane.get(), &clock, &parts->random);
+    parts->store = std::make_unique<cache::RedisStore>(redis, parts->lane.get(), &clock, &parts->random);
+    if (NearPossible().ok()) {
+      parts->near = std::make_unique<cache::NearCache>(
+          cache::NearCache::Options{.max_bytes = options.near.max_bytes / options.lanes});
+      cache::RedisNearFeed::Options feed;
+      feed.redis = std::move(redis);
+      parts->near_feed = std::make_unique<cache::RedisNearFeed>(std::move(feed), parts->lane.get(), &clock,
+                                                                &parts->random, parts->near.get());
+    }
     parts->filler = std::make_unique<cache::Filler>(cache::Filler::Options(), parts->store.get(), control.get(),
                                                     &flight, parts->lane.get(), &clock, &parts->random);
     parts->refresher =
         std::make_unique<cache::Filler>(cache::Filler::Options(), parts->store.get(), control->background(), &flight,
                                         parts->lane.get(), &clock, &parts->random);
-    parts->reader =
-        std::make_unique<CachedReader>(CachedReader::Options(), CachedReader::Deps{.board = &board,
-                                                                                   .catalog = &catalogs,
-                                                                                   .store = parts->store.get(),
-                                                                                   .control = control.get(),
-                                                                                   .filler = parts->filler.get(),
-                                                                                   .refresher = parts->refresher.get(),
-                                                                                   .verifier = verifier.get(),
-                                                                                   .watermark = &watermark,
-                                                                                   .executor = parts->lane.get(),
-                                                                                   .clock = &clock,
-                                                                                   .random = &parts->random,
-                                                                                   .metrics = &metrics});
+    parts->reader = std::make_unique<CachedReader>(
+        CachedReader::Options(),
+        CachedReader::Deps{.board = &board,
+                           .catalog = &catalogs,
+                           .store = parts->store.get(),
+                           .control = control.get(),
+                           .filler = parts->filler.get(),
+                           .refresher = parts->refresher.get(),
+                           .verifier = verifier.get(),
+                           .watermark = &watermark,
+                           .near = parts->near.get(),
+                           .near_store = parts->near_feed == nullptr ? nullptr : parts->near_feed->store(),
+                           .near_terms = &near_terms,
+                           .executor = parts->lane.get(),
+                           .clock = &clock,
+                           .random = &parts->random,
+                           .metrics = &metrics});
     parts->lane->Attach(parts->store.get());
     read_service->Serve(parts->lane.get(), parts->reader.get());
     parts->lane->Start();
@@ -593,6 +638,7 @@ void Replica::Parts::UpdateGauges() {
   };
   redirects("moved")->Add(static_cast<double>(moved - std::exchange(redis_moved, moved)));
   redirects("ask")->Add(static_cast<double>(asked - std::exchange(redis_asked, asked)));
+  UpdateNearMetrics();
   const bool leased = board.Leased();
   metrics.AddGauge("shadowline_flags_leased", "1 while this replica may serve from the cache.")->Set(leased ? 1 : 0);
   const auto catalog = catalogs.Current();
@@ -618,6 +664,35 @@ void Replica::Parts::UpdateGauges() {
   metrics.AddGauge("shadowline_evidence_flush_failures", "Calls of the evidence store that failed since the start.")
       ->Set(static_cast<double>(flushes.failures));
   background.PostAfter(kGaugesEvery, [this] { UpdateGauges(); });
+}
+
+void Replica::Parts::UpdateNearMetrics() {
+  const auto sum = [this](auto figure) {
+    uint64_t total = 0;
+    for (const auto& parts : lanes) {
+      if (parts->near != nullptr) total += (parts->near->stats().*figure).load(std::memory_order_relaxed);
+    }
+    return total;
+  };
+  // Lanes count by themselves, so that a look-up takes no shared counter; what was added since is passed on.
+  const auto count = [&](size_t index, auto figure, const char* name, const char* help, base::Metrics::Labels labels) {
+    const uint64_t total = sum(figure);
+    metrics.AddCounter(name, help, labels)->Add(static_cast<double>(total - std::exchange(near_counted[index], total)));
+  };
+  using Stats = cache::NearCache::Stats;
+  constexpr char kLookups[] = "shadowline_near_lookups_total";
+  constexpr char kLookupsHelp[] = "Look-ups in near caches.";
+  count(0, &Stats::hits, kLookups, kLookupsHelp, {{"outcome", "hit"}});
+  count(1, &Stats::misses, kLookups, kLookupsHelp, {{"outcome", "miss"}});
+  count(2, &Stats::lapsed, kLookups, kLookupsHelp, {{"outcome", "lapsed"}});
+  count(3, &Stats::invalidated, "shadowline_near_invalidations_total", "Changes that Redis told near caches of.", {});
+  count(4, &Stats::evicted, "shadowline_near_evictions_total", "Answers that made room for others.", {});
+  metrics.AddGauge("shadowline_near_tracked", "Near caches that Redis tells of changes.")
+      ->Set(static_cast<double>(sum(&Stats::tracked)));
+  metrics.AddGauge("shadowline_near_entries", "Answers in near caches.")
+      ->Set(static_cast<double>(sum(&Stats::entries)));
+  metrics.AddGauge("shadowline_near_bytes", "Memory for the answers in near caches.")
+      ->Set(static_cast<double>(sum(&Stats::bytes)));
 }
 
 cache::RedisStore::Options Replica::Parts::RedisOptions() {

@@ -168,9 +168,10 @@ std::string ChangeLines(const v1::ApplyCatalogResponse& response, const Style& s
 }
 
 std::string ReadOrigin(const v1::ReadResponse& response) {
-  const absl::string_view source = response.source() == v1::SOURCE_CACHE      ? "cache"
-                                   : response.source() == v1::SOURCE_DATABASE ? "database"
-                                                                              : "unknown source";
+  const absl::string_view source = response.source() == v1::SOURCE_CACHE        ? "cache"
+                                   : response.source() == v1::SOURCE_NEAR_CACHE ? "near cache"
+                                   : response.source() == v1::SOURCE_DATABASE   ? "database"
+                                                                                : "unknown source";
   return absl::StrCat(
       source, ", ",
       response.age_us() <= 0 ? "read just now" : absl::StrCat(Human(absl::Microseconds(response.age_us())), " old"),

@@ -81,6 +81,10 @@ struct Options {
     size_t max_outstanding = 4096;
   } redis;
 
+  struct Near {
+    size_t max_bytes = 64 << 20;
+  } near;
+
   size_t lanes = 1;
 
   struct Verification {

@@ -21,6 +21,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "base/clock.h"
 #include "base/mutex.h"
@@ -925,6 +926,35 @@ TEST_F(ReplicaTest, AnInvalidationThatIsAcknowledgedIsObeyedByBothReplicas) {
   EXPECT_EQ(load.Wrong(), 0u);
   EXPECT_THAT(load.Failures(), IsEmpty());
   EXPECT_GT(load.Count(Hit), 0u);
+}
+
+// The same, where each replica answers from its own memory, which no other one can reach.
+TEST_F(ReplicaTest, P6AnInvalidationThatIsAcknowledgedIsObeyedByNearCaches) {
+  const auto one = StartNode("one");
+  const auto other = StartNode("other");
+  one->Apply(absl::StrReplaceAll(kCatalog, {{"ttl: 10m", "ttl: 10m\n        near: true"}}));
+  one->Promote("stock");
+  AwaitCached(one.get(), "stock");
+  AwaitCached(other.get(), "stock");
+  const auto near = [](const Load::Seen& seen) { return Answered(seen) && seen.source == v1::SOURCE_NEAR_CACHE; };
+  Load load({one.get(), other.get()}, {"stock"}, &history_, 1000);
+  ASSERT_TRUE(load.AwaitMore(100, near));
+  for (int i = 0; i < 200; ++i) {
+    const int64_t id = i % 4 + 1;
+    const int64_t version = Write(id);
+    ASSERT_TRUE((i % 2 == 0 ? one : other)->Invalidate(id).ok());
+    for (Node* node : {one.get(), other.get()}) {
+      const Answer answer = node->Read(Ask("stock", id));
+      ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+      ASSERT_GE(answer.Version(), version) << "round " << i << ", " << answer.response.ShortDebugString();
+    }
+  }
+  ASSERT_TRUE(load.AwaitMore(100, near));
+  load.Stop();
+  EXPECT_EQ(load.Wrong(), 0u);
+  EXPECT_THAT(load.Failures(), IsEmpty());
+  EXPECT_GT(one->Metric("shadowline_near_lookups_total", R"(outcome="hit")"), 0);
+  EXPECT_GT(one->Metric("shadowline_near_tracked"), 0);
 }
 
 // Both masters are alive, and each replica is connected to its own: what a partition does, or a failover that has not
