@@ -30,6 +30,7 @@ std::string CatalogOf(const std::vector<PromotedServer::Family>& families) {
         &yaml, "  ", family.name, ":\n    endpoints:\n      value:\n",
         "        sql: SELECT body FROM item WHERE tenant = :tenant AND id = :id\n",
         "        parameters: {id: {type: integer}}\n        tags: [\"item:{id}\"]\n        ttl: 24h\n",
+        "        near: ", family.near ? "true" : "false", "\n",
         "    policy: {ramp_ppm: [1000000], shadow_sample_ppm: 1000000, cache_sample_ppm: ", family.sample_ppm, "}\n");
   }
   return yaml;
@@ -101,7 +102,9 @@ PromotedServer::PromotedServer(const std::vector<Family>& families, std::vector<
       usleep(100'000);  // Waits for another process.
     }
     // The flag has to reach the replica, and the value the cache.
-    const auto source = family.cache ? shadowline::v1::SOURCE_CACHE : shadowline::v1::SOURCE_DATABASE;
+    const auto source = !family.cache ? shadowline::v1::SOURCE_DATABASE
+                        : family.near ? shadowline::v1::SOURCE_NEAR_CACHE
+                                      : shadowline::v1::SOURCE_CACHE;
     for (int i = 0;; ++i) {
       shadowline::v1::ReadRequest request;
       request.ParseFromString(Request(family.name, 1));

@@ -21,6 +21,7 @@ class PromotedServer {
     std::string name;
     bool cache = true;        // Promoted to 100 %; false: left in SHADOW.
     bool database = false;    // Left without a rollout: DATABASE.
+    bool near = false;        // Served from near caches.
     uint32_t sample_ppm = 0;  // In CACHE; in SHADOW every read is sampled.
   };
 

@@ -43,17 +43,20 @@ std::string FirstLine(support::ChildProcess* process, const std::string& path) {
 int Run(const std::string& json_path, int rounds, int requests) {
   const std::vector<std::string> pinned = {"taskset", "-c", "0"};
   const support::ScratchFolder folder("floor");
-  PromotedServer promoted({{.name = "plain", .sample_ppm = 0}, {.name = "sampled", .sample_ppm = 100'000}}, pinned);
+  PromotedServer promoted({{.name = "plain", .sample_ppm = 0},
+                           {.name = "sampled", .sample_ppm = 100'000},
+                           {.name = "near", .near = true, .sample_ppm = 0}},
+                          pinned);
   support::ChildProcess echo({"taskset", "-c", "0", support::ProgramFolder() + "/floor_echo"}, folder.path() + "/echo");
   const int echo_port = std::stoi(FirstLine(&echo, folder.path() + "/echo"));
 
   std::map<std::string, LoadOptions> variants;
   variants["echo"] = {.port = echo_port, .server = echo.pid()};
   variants["cached"] = {.port = promoted.server().port(), .server = promoted.server().pid()};
-  variants["sampled"] = variants["cached"];
+  variants["sampled"] = variants["near"] = variants["cached"];
   for (auto& [name, options] : variants) {
     options.method = kReadMethod;
-    options.message = PromotedServer::Request(name == "sampled" ? "sampled" : "plain", 1);
+    options.message = PromotedServer::Request(name == "sampled" || name == "near" ? name : "plain", 1);
     options.requests = requests / 10;
     RunLoad(options);  // Warm-up, not counted.
     options.requests = requests;
@@ -61,11 +64,11 @@ int Run(const std::string& json_path, int rounds, int requests) {
 
   nlohmann::json runs = nlohmann::json::array();
   std::map<std::string, std::vector<double>> rates, cpu, p50, p99;
-  std::vector<double> point_reads, cached_over_echo, sampled_over_cached;
+  std::vector<double> point_reads, cached_over_echo, sampled_over_cached, near_over_echo;
   std::printf("%-8s %10s %10s %9s %9s\n", "", "calls/s", "CPU us", "p50 us", "p99 us");
   for (int round = 0; round < rounds; ++round) {
     std::map<std::string, double> rate;
-    for (const char* name : {"echo", "cached", "sampled"}) {
+    for (const char* name : {"echo", "cached", "sampled", "near"}) {
       const LoadResult result = RunLoad(variants[name]);
       if (result.failed != 0 || result.bytes_per_call < kBodyBytes) {
         std::fprintf(stderr, "%s: %ld calls failed, %.0f bytes a reply\n", name, result.failed, result.bytes_per_call);
@@ -90,15 +93,18 @@ int Run(const std::string& json_path, int rounds, int requests) {
     std::printf("%-8s %10.0f\n", "libpqxx", point_reads.back());
     cached_over_echo.push_back(rate["cached"] / rate["echo"]);
     sampled_over_cached.push_back(rate["sampled"] / rate["cached"]);
+    near_over_echo.push_back(rate["near"] / rate["echo"]);
   }
 
   nlohmann::json report = {{"echo_rps", SpreadOf(rates["echo"]).median},
                            {"cached_rps", SpreadOf(rates["cached"]).median},
                            {"sampled_rps", SpreadOf(rates["sampled"]).median},
+                           {"near_rps", SpreadOf(rates["near"]).median},
                            {"point_read_rps", SpreadOf(point_reads).median},
                            {"cached_over_echo", SpreadOf(cached_over_echo).median},
-                           {"sampled_over_cached", SpreadOf(sampled_over_cached).median}};
-  for (const char* name : {"echo", "cached", "sampled"}) {
+                           {"sampled_over_cached", SpreadOf(sampled_over_cached).median},
+                           {"near_over_echo", SpreadOf(near_over_echo).median}};
+  for (const char* name : {"echo", "cached", "sampled", "near"}) {
     report["spread"][name] = {{"rps", {SpreadOf(rates[name]).least, SpreadOf(rates[name]).greatest}},
                               {"cpu_us", SpreadOf(cpu[name]).median},
                               {"p50_us", SpreadOf(p50[name]).median},
@@ -107,11 +113,14 @@ int Run(const std::string& json_path, int rounds, int requests) {
   report["spread"]["cached_over_echo"] = {SpreadOf(cached_over_echo).least, SpreadOf(cached_over_echo).greatest};
   report["spread"]["sampled_over_cached"] = {SpreadOf(sampled_over_cached).least,
                                              SpreadOf(sampled_over_cached).greatest};
+  report["spread"]["near_over_echo"] = {SpreadOf(near_over_echo).least, SpreadOf(near_over_echo).greatest};
   report["runs"] = runs;
   std::printf("cached / echo    %.3f (%.3f to %.3f, round by round)\n", SpreadOf(cached_over_echo).median,
               SpreadOf(cached_over_echo).least, SpreadOf(cached_over_echo).greatest);
   std::printf("sampled / cached %.3f (%.3f to %.3f)\n", SpreadOf(sampled_over_cached).median,
               SpreadOf(sampled_over_cached).least, SpreadOf(sampled_over_cached).greatest);
+  std::printf("near / echo      %.3f (%.3f to %.3f)\n", SpreadOf(near_over_echo).median, SpreadOf(near_over_echo).least,
+              SpreadOf(near_over_echo).greatest);
   if (!json_path.empty()) std::ofstream(json_path) << report.dump(2) << "\n";
   return 0;
 }
