@@ -39,6 +39,8 @@
 #include "cache/redis/near_feed.h"
 #include "cache/redis/redis_store.h"
 #include "cache/redis/tls.h"
+#include "cache/warm/hot_keys.h"
+#include "cache/warm/warmer.h"
 #include "diff/evidence/flusher.h"
 #include "diff/evidence/ledger.h"
 #include "diff/evidence/postgres/evidence.h"
@@ -91,6 +93,7 @@ struct LaneParts {
   LaneParts(uint64_t seed, std::unique_ptr<Lane> on) : random(seed), lane(std::move(on)) {}
 
   base::Random random;
+  cache::HotKeys hot_keys;
   std::unique_ptr<Lane> lane;
   std::unique_ptr<cache::RedisStore> store;
   std::unique_ptr<cache::NearCache> near;
@@ -149,6 +152,8 @@ struct Replica::Parts {
   cache::RedisStore::Options RedisOptions();
   cache::PostgresControl::Options ControlOptions(const std::string& name, size_t connections, size_t queue) const;
   std::optional<rollout::CatalogFacts> FactsOf(const std::string& family) const;
+  // Where the target's reads touch the cache.
+  std::optional<uint64_t> EpochOf(const std::string& tenant, const std::string& family) const;
 
   const Options options;
   base::SystemClock clock;
@@ -177,6 +182,8 @@ struct Replica::Parts {
   std::shared_ptr<const cache::TlsContext> redis_tls;  // Null: no TLS.
   std::unique_ptr<cache::RedisStore> store;
   std::unique_ptr<cache::Filler> filler;
+  std::unique_ptr<cache::Filler> warm_filler;
+  std::unique_ptr<cache::Warmer> warmer;
   std::unique_ptr<cache::Invalidator> invalidator;
   std::unique_ptr<Inspector> inspector;
   std::unique_ptr<cache::Fencer> fencer;
@@ -329,9 +336,19 @@ void Replica::Parts::BuildVerification() {
   store = std::make_unique<cache::RedisStore>(RedisOptions(), &background, &clock, &random);
   filler = std::make_unique<cache::Filler>(cache::Filler::Options(), store.get(), verification_control.get(), &flight,
                                            &background, &clock, &random);
+  warm_filler = std::make_unique<cache::Filler>(cache::Filler::Options(), store.get(), control->background(), &flight,
+                                                &background, &clock, &random);
+  warmer = std::make_unique<cache::Warmer>(
+      cache::Warmer::Options{.per_second = static_cast<double>(options.warm.per_second)},
+      cache::Warmer::Deps{.filler = warm_filler.get(),
+                          .executor = &background,
+                          .clock = &clock,
+                          .metrics = &metrics,
+                          .catalog = [this] { return catalogs.Current(); },
+                          .epoch = [this](const auto& tenant, const auto& family) { return EpochOf(tenant, family); }});
   invalidator = std::make_unique<cache::Invalidator>(
       cache::Invalidator::Options{.settle = [this](base::Task task) { SettleNear(std::move(task)); }}, store.get(),
-      &clock, &random);
+      &clock, &random, [this](const std::vector<cache::TenantTag>& tags) { warmer->Fenced(tags); });
   inspector = std::make_unique<Inspector>(
       Inspector::Deps{.board = &board, .catalog = &catalogs, .store = store.get(), .clock = &clock});
   flusher =
@@ -539,6 +556,12 @@ absl::Status Replica::Parts::Serve() {
           [this](const v1::InspectRequest& request, Admin::Inspected done) {
             background.Post(
                 [this, request, done = std::move(done)]() mutable { inspector->Inspect(request, std::move(done)); });
+          },
+      .warm =
+          [this](std::vector<cache::TenantTag> tags, Admin::Warmed done) {
+            background.Post([this, tags = std::move(tags), done = std::move(done)]() mutable {
+              warmer->Warm(tags, std::move(done));
+            });
           }});
   admin_services = std::make_unique<AdminServices>(
       AdminServices::Options{.purge_timeout = options.flags.lease + absl::Seconds(10)}, admin.get());
@@ -561,6 +584,7 @@ absl::Status Replica::Parts::Serve() {
   for (size_t i = 0; i < options.lanes; ++i) {
     lanes.push_back(std::make_unique<LaneParts>(
         base::SystemSeed(), std::make_unique<Lane>(&clock, absl::StrCat("lane-", i), builder.AddCompletionQueue())));
+    warmer->AddSource(lanes.back()->lane.get(), &lanes.back()->hot_keys);
   }
   server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
@@ -592,6 +616,7 @@ absl::Status Replica::Parts::Serve() {
                            .filler = parts->filler.get(),
                            .refresher = parts->refresher.get(),
                            .verifier = verifier.get(),
+                           .hot_keys = &parts->hot_keys,
                            .watermark = &watermark,
                            .near = parts->near.get(),
                            .near_store = parts->near_feed == nullptr ? nullptr : parts->near_feed->store(),
@@ -726,6 +751,14 @@ cache::PostgresControl::Options Replica::Parts::ControlOptions(const std::string
           .queue_limit = queue,
           .search_path = options.source.search_path,
           .role = options.source.role};
+}
+
+std::optional<uint64_t> Replica::Parts::EpochOf(const std::string& tenant, const std::string& family) const {
+  const auto flags = board.Current();
+  if (flags == nullptr || !flags->HasTenant(tenant)) return std::nullopt;
+  const flags::Flag* const flag = flags->Find(tenant, family);
+  if (flag == nullptr || flag->mode == flags::Mode::kDatabase) return std::nullopt;
+  return flag->epoch;
 }
 
 std::optional<rollout::CatalogFacts> Replica::Parts::FactsOf(const std::string& family) const {

@@ -32,6 +32,7 @@ constexpr int kMaxTags = 16;
 constexpr uint32_t kDefaultMaxLength = 1024;
 constexpr uint32_t kMostLength = 1 << 20;
 constexpr uint32_t kDefaultCompressAbove = 4096;
+constexpr uint32_t kMostWarm = 1000;
 
 bool IsName(absl::string_view text, absl::string_view also) {
   if (text.empty() || text.size() > kMaxNameBytes || !absl::ascii_islower(text[0])) return false;
@@ -225,6 +226,10 @@ class Compiler {
     endpoint.refresh_early = !declared.has_refresh_early() || declared.refresh_early();
     endpoint.stale_while_revalidate = declared.stale_while_revalidate();
     endpoint.near = declared.near();
+    endpoint.warm = declared.warm();
+    if (endpoint.warm > kMostWarm) {
+      Refuse(path + ".warm", absl::StrCat(endpoint.warm, " is out of range; expected at most ", kMostWarm));
+    }
     AddDigests(declared, &endpoint);
     return endpoint;
   }

@@ -34,8 +34,8 @@ struct Invalidator::Call {
   absl::Status failed;
 };
 
-Invalidator::Invalidator(Options options, Store* store, const base::Clock* clock, base::Random* random)
-    : options_(std::move(options)), store_(store), clock_(clock), random_(random) {}
+Invalidator::Invalidator(Options options, Store* store, const base::Clock* clock, base::Random* random, Fenced fenced)
+    : options_(std::move(options)), store_(store), clock_(clock), random_(random), fenced_(std::move(fenced)) {}
 
 void Invalidator::Invalidate(std::vector<TenantTag> tags, std::vector<uint64_t> transactions,
                              absl::AnyInvocable<void(absl::Status)> done) {
@@ -59,7 +59,9 @@ void Invalidator::Advance(const std::shared_ptr<Call>& call) {
                          });
   }
   if (call->under_way > 0) return;
-  if (!call->failed.ok() || options_.settle == nullptr) return call->done(call->failed);
+  if (!call->failed.ok()) return call->done(call->failed);
+  if (fenced_ != nullptr) fenced_(call->tags);
+  if (options_.settle == nullptr) return call->done(absl::OkStatus());
   options_.settle([call] { call->done(absl::OkStatus()); });
 }
 

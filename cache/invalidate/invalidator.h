@@ -43,7 +43,10 @@ class Invalidator {
     std::function<void(base::Task)> settle;
   };
 
-  Invalidator(Options options, Store* store, const base::Clock* clock, base::Random* random);
+  // The fences of these tags were replaced. Called on the store's executor, before Invalidate's own callback.
+  using Fenced = std::function<void(const std::vector<TenantTag>&)>;
+
+  Invalidator(Options options, Store* store, const base::Clock* clock, base::Random* random, Fenced fenced = nullptr);
 
   // `done` is called once all fences stand, and that is settled. On error some may stand: call again. `transactions`:
   // pg_current_xact_id() of writers that other statements may not see yet.
@@ -60,6 +63,7 @@ class Invalidator {
   Store* const store_;
   const base::Clock* const clock_;
   base::Random* const random_;
+  const Fenced fenced_;
 };
 
 }  // namespace shadowline::cache

@@ -300,6 +300,9 @@ const std::vector<Field>& Fields() {
        true, StoreRedactionSecret},
       {"verification.max_rounds", "N", "5", "Looks at a differing answer before it is inconclusive.", false,
        Number(FIELD(verification.max_rounds), 1, 100)},
+      {"warm.per_second", "N", "50",
+       "Most keys a second that this replica loads again after an invalidation, for endpoints that declare `warm`.",
+       false, Number(FIELD(warm.per_second), 1, 10'000)},
       {"flags.lease", "DURATION", "2s",
        "How long a replica that cannot ask for the flags still serves from the cache: the longest that a rollback can "
        "take.",

@@ -95,6 +95,10 @@ struct Options {
     int max_rounds = 5;
   } verification;
 
+  struct Warm {
+    uint32_t per_second = 50;
+  } warm;
+
   struct Flags {
     absl::Duration lease = absl::Seconds(2);
     absl::Duration poll = absl::Milliseconds(500);

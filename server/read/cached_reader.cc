@@ -205,6 +205,9 @@ absl::Status CachedReader::Prepare(Op* op) {
   if (flag.mode != flags::Mode::kDatabase) {
     op->key = cache::CacheKey(*op->endpoint, request.tenant(), flag.epoch, op->arguments);
     op->draws = DrawsOf(op->key, request.request_id(), deps_.random);
+    if (op->endpoint->warm > 0 && deps_.hot_keys != nullptr) {
+      deps_.hot_keys->Saw(op->key, *op->endpoint, request.tenant(), op->arguments);
+    }
   }
   op->route = ChooseRoute(flag, leased, request.consistency(), op->draws);
   if (op->endpoint->captured && flag.mode != flags::Mode::kDatabase &&

@@ -47,6 +47,7 @@
 #include "cache/near/near_terms.h"
 #include "cache/origin/control.h"
 #include "cache/store.h"
+#include "cache/warm/hot_keys.h"
 #include "flags/board.h"
 #include "server/read/catalog_holder.h"
 #include "server/read/early_refresh.h"
@@ -73,6 +74,7 @@ class CachedReader final : public Reader {
     cache::Filler* filler = nullptr;
     cache::Filler* refresher = nullptr;  // Over the same store, and a control that callers come before. Null: none.
     Verifier* verifier = nullptr;
+    cache::HotKeys* hot_keys = nullptr;  // Of this lane. Null: none are remembered.
     const cache::Watermark* watermark = nullptr;
     // Null: there is none. The store's reads are tracked for it.
     cache::NearCache* near = nullptr;

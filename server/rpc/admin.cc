@@ -301,28 +301,36 @@ absl::Status Admin::GetReport(const v1::GetReportRequest& request, const std::st
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::vector<cache::TenantTag>> Admin::ReadTags(
+    const std::string& tenant, const google::protobuf::RepeatedPtrField<std::string>& tags) const {
+  RETURN_IF_ERROR(CheckText("tenant", tenant, kMaxNameBytes, true));
+  RETURN_IF_ERROR(cache::CheckTags({tags.begin(), tags.end()}));
+  ASSIGN_OR_RETURN(const auto flags, Flags());
+  if (!flags->HasTenant(tenant)) return absl::NotFoundError(absl::StrCat("tenant ", tenant, " is unknown"));
+  std::vector<cache::TenantTag> of_tenant;
+  for (const std::string& tag : tags) of_tenant.push_back({tenant, tag});
+  return of_tenant;
+}
+
 void Admin::Invalidate(const v1::InvalidateRequest& request, const std::string& peer, Invalidated done) {
-  std::vector<std::string> tags(request.tags().begin(), request.tags().end());
-  if (const absl::Status named = CheckText("tenant", request.tenant(), kMaxNameBytes, true); !named.ok())
-    return done(named);
-  if (const absl::Status checked = cache::CheckTags(tags); !checked.ok()) return done(checked);
   if (static_cast<size_t>(request.transactions_size()) > cache::kFenceTransactionsMax) {
     return done(
         absl::InvalidArgumentError(absl::StrCat("transactions: ", request.transactions_size(), " are more than the ",
                                                 cache::kFenceTransactionsMax, " of one call; split it")));
   }
-  const auto flags = Flags();
-  if (!flags.ok()) return done(flags.status());
-  if (!(*flags)->HasTenant(request.tenant())) {
-    return done(absl::NotFoundError(absl::StrCat("tenant ", request.tenant(), " is unknown")));
-  }
+  auto tags = ReadTags(request.tenant(), request.tags());
+  if (!tags.ok()) return done(tags.status());
   // Writers call this all day: the line is for those who look for it.
   base::Log(base::Level::kDebug, "cache_invalidate",
-            {{"tenant", request.tenant()}, {"tags", tags.size()}, {"peer", peer}});
-  std::vector<cache::TenantTag> of_tenant;
-  for (std::string& tag : tags) of_tenant.push_back({request.tenant(), std::move(tag)});
-  deps_.invalidate(std::move(of_tenant), {request.transactions().begin(), request.transactions().end()},
-                   std::move(done));
+            {{"tenant", request.tenant()}, {"tags", tags->size()}, {"peer", peer}});
+  deps_.invalidate(*std::move(tags), {request.transactions().begin(), request.transactions().end()}, std::move(done));
+}
+
+void Admin::Warm(const v1::WarmRequest& request, const std::string& peer, Warmed done) {
+  auto tags = ReadTags(request.tenant(), request.tags());
+  if (!tags.ok()) return done(tags.status());
+  base::Log(base::Level::kInfo, "cache_warm", {{"tenant", request.tenant()}, {"tags", tags->size()}, {"peer", peer}});
+  deps_.warm(*std::move(tags), std::move(done));
 }
 
 absl::Status Admin::CheckPurge(const v1::PurgeRequest& request) const {

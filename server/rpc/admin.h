@@ -2,7 +2,7 @@
 // was changed, by whom and from where. It knows no gRPC; admin_services.h puts it behind the network.
 //
 // Ownership: borrows everything in Deps; each must outlive it.
-// Threads:   thread-safe. Blocking, but for Invalidate, Purge, Inspect, GetFlag and ListFlags.
+// Threads:   thread-safe. Blocking, but for Invalidate, Warm, Purge, Inspect, GetFlag and ListFlags.
 // Statuses:  those that the contract (proto/shadowline/v1) lists for each RPC. Nothing was changed where a request is
 // refused.
 #ifndef SHADOWLINE_SERVER_RPC_ADMIN_H_
@@ -38,6 +38,7 @@ inline constexpr size_t kMaxFlagsListed = 10'000;
 class Admin {
  public:
   using Invalidated = absl::AnyInvocable<void(absl::Status)>;
+  using Warmed = absl::AnyInvocable<void(absl::StatusOr<uint64_t>)>;
   using Purged = absl::AnyInvocable<void(absl::StatusOr<uint64_t>)>;
   using Inspected = absl::AnyInvocable<void(absl::StatusOr<v1::InspectResponse>)>;
 
@@ -57,6 +58,8 @@ class Admin {
     std::function<void(const v1::PurgeRequest& request, Purged done)> purge;
     // server::Inspector on its own executor. Calls back as the others.
     std::function<void(const v1::InspectRequest& request, Inspected done)> inspect;
+    // cache::Warmer on its own executor. Calls back as `invalidate` does, with how many keys were queued.
+    std::function<void(std::vector<cache::TenantTag> tags, Warmed done)> warm;
   };
 
   explicit Admin(Deps deps);
@@ -91,6 +94,8 @@ class Admin {
 
   // Does not block: `done` is called once all fences stand, or cannot, on any thread, also inside this call.
   void Invalidate(const v1::InvalidateRequest& request, const std::string& peer, Invalidated done);
+  // Likewise, once the keys to be loaded are queued.
+  void Warm(const v1::WarmRequest& request, const std::string& peer, Warmed done);
   // Likewise, once no replica answers with what was dropped.
   void Purge(const v1::PurgeRequest& request, const std::string& peer, Purged done);
   // Likewise, once Redis has answered.
@@ -102,6 +107,9 @@ class Admin {
   absl::StatusOr<rollout::StartRequest> ReadStart(const v1::StartRolloutRequest& request);
   // kUnavailable where this replica has none yet.
   absl::StatusOr<std::shared_ptr<const flags::Snapshot>> Flags() const;
+  // kInvalidArgument, kNotFound as of Invalidate.
+  absl::StatusOr<std::vector<cache::TenantTag>> ReadTags(
+      const std::string& tenant, const google::protobuf::RepeatedPtrField<std::string>& tags) const;
   bool HasFamily(const std::string& family) const;
   absl::Status CheckPurge(const v1::PurgeRequest& request) const;
 

@@ -121,7 +121,8 @@ class CacheRpc final : public v1::CacheService::Service {
         options_(options),
         invalidations_(options.invalidations_max),
         purges_(options.purges_max),
-        inspections_(options.inspections_max) {}
+        inspections_(options.inspections_max),
+        warmings_(options.warmings_max) {}
 
   grpc::Status Invalidate(grpc::ServerContext* context, const v1::InvalidateRequest* request,
                           v1::InvalidateResponse* response) override {
@@ -153,6 +154,14 @@ class CacheRpc final : public v1::CacheService::Service {
         [&](v1::InspectResponse inspected) { *response = std::move(inspected); });
   }
 
+  grpc::Status Warm(grpc::ServerContext* context, const v1::WarmRequest* request, v1::WarmResponse* response) override {
+    return Run<uint64_t>(
+        &warmings_, "warmings", TimeLeft(*context, options_.invalidate_timeout),
+        "this replica has not said in time which keys are hot; they may be queued all the same",
+        [&](auto done) { admin_->Warm(*request, context->peer(), std::move(done)); },
+        [&](uint64_t keys) { response->set_keys(keys); });
+  }
+
  private:
   // Waits for a call that does not block, which takes one of `places`.
   template <typename T>
@@ -178,6 +187,7 @@ class CacheRpc final : public v1::CacheService::Service {
   Places invalidations_;
   Places purges_;
   Places inspections_;
+  Places warmings_;
 };
 
 class RolloutRpc final : public v1::RolloutService::Service {

@@ -74,6 +74,7 @@ TEST(CatalogTest, CompilesAnEndpoint) {
   EXPECT_EQ(quote->compress_above, 4096u);
   EXPECT_TRUE(quote->refresh_early);
   EXPECT_FALSE(quote->stale_while_revalidate);
+  EXPECT_EQ(quote->warm, 0u);
   EXPECT_FALSE(quote->show_values);
   ASSERT_EQ(quote->tags.size(), 2u);
   EXPECT_EQ(quote->tags[0][0].literal, "product:");
@@ -136,6 +137,8 @@ TEST(CatalogTest, WrongTypesAreRefused) {
 
 TEST(CatalogTest, ValuesOutOfRangeAreRefused) {
   EXPECT_THAT(RefusalOf("ttl: 30s", "ttl: 99ms"), HasSubstr("99ms is out of range; expected 100ms to 168h"));
+  EXPECT_THAT(RefusalOf("ttl: 30s", "warm: 1001"),
+              HasSubstr("quote.warm: 1001 is out of range; expected at most 1000"));
   EXPECT_THAT(RefusalOf("ttl: 30s", "ttl: 8d"), HasSubstr("is no duration"));
   EXPECT_THAT(RefusalOf("ttl: 30s", "ttl: -1s"), HasSubstr("is no duration"));
   EXPECT_THAT(RefusalOf("ttl: 30s", "freshness: 5ms"), HasSubstr("expected 10ms to 24h"));

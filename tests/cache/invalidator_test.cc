@@ -76,6 +76,20 @@ TEST_F(InvalidatorTest, AFenceTellsWhenItsCallBeganAndWhoWrote) {
   EXPECT_EQ(FenceOf("a").transactions, (std::vector<uint64_t>{78, 79, 77})) << "77 may be invisible still";
 }
 
+TEST_F(InvalidatorTest, WhoeverWantsToKnowHearsOfFencesThatStand) {
+  std::vector<TenantTag> heard;
+  Invalidator invalidator({}, &replica_.store, world_.sim.clock(), world_.sim.random(),
+                          [&](const std::vector<TenantTag>& tags) { heard = tags; });
+  world_.redis.faults.down = true;
+  invalidator.Invalidate({{"acme", "a"}}, {}, [](absl::Status status) { EXPECT_FALSE(status.ok()); });
+  world_.sim.RunUntilIdle();
+  EXPECT_TRUE(heard.empty());
+  world_.redis.faults.down = false;
+  invalidator.Invalidate({{"acme", "a"}, {"acme", "b"}}, {}, [](absl::Status status) { EXPECT_TRUE(status.ok()); });
+  world_.sim.RunUntilIdle();
+  EXPECT_EQ(heard, (std::vector<TenantTag>{{"acme", "a"}, {"acme", "b"}}));
+}
+
 TEST(CheckTagsTest, NamesWhatIsWrong) {
   EXPECT_TRUE(CheckTags({"account:42"}).ok());
   EXPECT_EQ(CheckTags({}).message(), "tags: at least one is needed");

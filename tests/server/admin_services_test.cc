@@ -169,6 +169,9 @@ class AdminServicesTest : public testing::Test {
     deps.invalidate = [this](std::vector<cache::TenantTag> tags, std::vector<uint64_t>, Admin::Invalidated done) {
       invalidate_(std::move(tags), std::move(done));
     };
+    deps.warm = [this](std::vector<cache::TenantTag> tags, Admin::Warmed done) {
+      warm_(std::move(tags), std::move(done));
+    };
     deps.purge = [this](const v1::PurgeRequest& request, Admin::Purged done) { purge_(request, std::move(done)); };
     deps.inspect = [](const v1::InspectRequest& request, Admin::Inspected done) {
       v1::InspectResponse response;
@@ -239,6 +242,17 @@ class AdminServicesTest : public testing::Test {
     return status;
   }
 
+  grpc::Status Warm(const std::string& tenant, const std::vector<std::string>& tags, uint64_t* keys = nullptr) {
+    v1::WarmRequest request;
+    request.set_tenant(tenant);
+    request.mutable_tags()->Assign(tags.begin(), tags.end());
+    v1::WarmResponse response;
+    grpc::ClientContext context;
+    const grpc::Status status = cache_stub_->Warm(&context, request, &response);
+    if (keys != nullptr) *keys = response.keys();
+    return status;
+  }
+
   grpc::Status Purge(const std::string& family, const std::string& tenant, const std::string& reason,
                      v1::PurgeResponse* response = nullptr) {
     v1::PurgeRequest request;
@@ -257,6 +271,8 @@ class AdminServicesTest : public testing::Test {
   flags::Board board_{&clock_, absl::Seconds(2)};
   std::function<void(std::vector<cache::TenantTag>, Admin::Invalidated)> invalidate_ =
       [](std::vector<cache::TenantTag>, Admin::Invalidated done) { done(absl::OkStatus()); };
+  std::function<void(std::vector<cache::TenantTag>, Admin::Warmed)> warm_ =
+      [](std::vector<cache::TenantTag> tags, Admin::Warmed done) { done(10 * tags.size()); };
   std::function<void(const v1::PurgeRequest&, Admin::Purged)> purge_ = [](const v1::PurgeRequest&, Admin::Purged done) {
     done(7);
   };
@@ -516,6 +532,21 @@ TEST_F(AdminServicesTest, AnInvalidationWhoseCallbackIsDroppedEnds) {
   Publish();
   invalidate_ = [](std::vector<cache::TenantTag>, Admin::Invalidated) {};
   ExpectRefused(Invalidate("acme", {"a"}), grpc::StatusCode::UNAVAILABLE, "shutting down");
+}
+
+TEST_F(AdminServicesTest, AWarmingSaysHowManyKeysAreLoaded) {
+  ExpectRefused(Warm("acme", {"a"}), grpc::StatusCode::UNAVAILABLE, "no flags yet");
+  Publish();
+  uint64_t keys = 0;
+  ASSERT_TRUE(Warm("acme", {"a", "b"}, &keys).ok());
+  EXPECT_EQ(keys, 20u);
+  ExpectRefused(Warm("stranger", {"a"}), grpc::StatusCode::NOT_FOUND, "tenant stranger");
+  EXPECT_EQ(Warm("acme", {}).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(Warm("", {"a"}).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  warm_ = [](std::vector<cache::TenantTag>, Admin::Warmed done) { done(absl::ResourceExhaustedError("it is full")); };
+  ExpectRefused(Warm("acme", {"a"}), grpc::StatusCode::RESOURCE_EXHAUSTED, "it is full");
+  warm_ = [](std::vector<cache::TenantTag>, Admin::Warmed) {};
+  ExpectRefused(Warm("acme", {"a"}), grpc::StatusCode::UNAVAILABLE, "shutting down");
 }
 
 TEST_F(AdminServicesTest, InvalidationsAreBounded) {

@@ -44,6 +44,7 @@ struct ReadWorldOptions {
   bool refresh_early = true;
   bool stale_while_revalidate = false;
   bool captured = false;
+  uint32_t warm = 0;
   absl::Duration lease = absl::Hours(10'000);
   CachedReader::Options reader;
   Verifier::Options verifier;
@@ -74,7 +75,10 @@ class ReadWorld {
         background_store(&redis, world.executor()),
         writer_store(&redis, world.executor()),
         invalidator({.settle = [this](base::Task task) { settle(std::move(task)); }}, &writer_store, world.clock(),
-                    world.random()),
+                    world.random(),
+                    [this](const std::vector<cache::TenantTag>& tags) {
+                      if (on_fenced) on_fenced(tags);
+                    }),
         board(world.clock(), options.lease),
         ledger(world.clock()),
         lane_filler({}, &lane_store, &control, &flight, world.executor(), world.clock(), world.random()),
@@ -98,6 +102,7 @@ class ReadWorld {
                                 .filler = &lane_filler,
                                 .refresher = &refresher,
                                 .verifier = &verifier,
+                                .hot_keys = &hot_keys,
                                 .watermark = &watermark,
                                 .near = &near,
                                 .near_store = &near_store,
@@ -123,6 +128,7 @@ class ReadWorld {
     endpoint.stale_while_revalidate = options.stale_while_revalidate;
     endpoint.captured = options.captured;
     endpoint.near = is_near;
+    endpoint.warm = options.warm;
     endpoint.tags = {{{.literal = "quote:"}, {.literal = "", .parameter = 0}}, {{.literal = "tenant"}}};
     near_terms.Observe(catalog_revision_ + 1, is_near, world.clock()->Steady());
     catalog.Publish(std::make_shared<cache::CompiledCatalog>(++catalog_revision_, shadowline::v1::Catalog(),
@@ -244,6 +250,7 @@ class ReadWorld {
   sim::SimStore background_store;
   sim::SimStore writer_store;
   std::function<void(base::Task)> settle = [](base::Task task) { task(); };
+  std::function<void(const std::vector<cache::TenantTag>&)> on_fenced;  // Hears of every invalidation.
   cache::Invalidator invalidator;
   cache::Watermark watermark;
   flags::Board board;
@@ -256,6 +263,7 @@ class ReadWorld {
   cache::Filler lane_filler;
   cache::Filler refresher;
   cache::Filler background_filler;
+  cache::HotKeys hot_keys;
   std::vector<diff::Divergence> divergences;
   Verifier verifier;
   CachedReader reader;
