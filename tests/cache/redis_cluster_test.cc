@@ -366,6 +366,51 @@ TEST(RedisClusterTest, ANodeThatHangsCostsItsOwnKeysADeadline) {
   }
 }
 
+// docs/configuration.md says what a user needs.
+TEST(RedisClusterTest, AUserNeedsNoMoreThanIsDocumented) {
+  support::PrivateRedisCluster cluster(
+      3, {"--user", "app", "on", ">secret", "~sl:*", "-@all", "+info", "+get", "+set", "+del", "+pttl", "+pexpire",
+          "+eval", "+auth", "+select", "+ping", "+asking", "+cluster|info", "+cluster|slots"});
+  RedisStore::Options options = ClusterWorld::Patient();
+  options.user = "app";
+  options.password = "secret";
+  ClusterWorld world(&cluster, options);
+  const std::vector<std::string> fence_keys = {"sl:fence:a", "sl:fence:b", "sl:fence:c"};
+  const Fences fences = *Ensure(&world, fence_keys);
+  const std::string key = "sl:acme:key";
+  std::optional<absl::StatusOr<Lease>> lease;
+  world.Drive([&](std::function<void()> finished) {
+    world.store()->AcquireLease(key, kFill, kTtl, fence_keys, [&lease, finished](absl::StatusOr<Lease> acquired) {
+      lease = std::move(acquired);
+      finished();
+    });
+    world.store()->RenewLease(key, kFill, kTtl);
+    world.store()->ReleaseLease(key, kFill);
+  });
+  EXPECT_TRUE(lease->ok() && (*lease)->granted) << lease->status();
+  Put(&world, key, fences.tokens, "value");
+  EXPECT_TRUE(Admits(*Read(&world, key, fence_keys)));
+
+  // On the way to another node.
+  const std::string slot = absl::StrCat(SlotOf(fence_keys[0]));
+  support::PrivateRedis* const from = cluster.OwnerOf(static_cast<int>(SlotOf(fence_keys[0])));
+  support::PrivateRedis* const to = cluster.Master(0) == from ? cluster.Master(1) : cluster.Master(0);
+  const auto id = [](support::PrivateRedis* redis) {
+    return support::AskRedis(redis->socket(), {"CLUSTER", "MYID"}).text;
+  };
+  support::AskRedis(to->socket(), {"CLUSTER", "SETSLOT", slot, "IMPORTING", id(from)});
+  support::AskRedis(from->socket(), {"CLUSTER", "SETSLOT", slot, "MIGRATING", id(to)});
+  support::AskRedis(from->socket(), {"MIGRATE", "127.0.0.1", absl::StrCat(to->port()), fence_keys[0], "0", "5000"});
+  EXPECT_TRUE(Replace(&world, fence_keys[0]).ok());
+  EXPECT_GT(world.store()->stats().asked.load(), 0u);
+  world.Drive([&](std::function<void()> finished) {
+    world.store()->Discard(key, kFill, [finished](absl::Status discarded) {
+      EXPECT_TRUE(discarded.ok()) << discarded;
+      finished();
+    });
+  });
+}
+
 TEST(RedisClusterTest, OneSeedThatLeadsThereIsEnough) {
   support::PrivateRedisCluster cluster;
   const support::PrivateRedis stranger;
