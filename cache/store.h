@@ -82,11 +82,21 @@ struct Fences {
 struct Found {
   Slot slot;
   Fences fences;
+  // When the Redis that holds them was last out of this store's reach, long enough for an invalidation that could not be
+  // delivered to matter: the end of that time. InfinitePast: never.
+  absl::Time reached_again_at = absl::InfinitePast();
 };
 
 // Is what was found an answer?
 inline bool Admits(const Found& found) {
   return found.slot.kind == Slot::Kind::kValue && found.fences.complete && found.slot.fences == found.fences.tokens;
+}
+
+// May the freshness bound be broken by a value that was loaded at `loaded_at`? What was written while its Redis was out
+// of reach could not be invalidated, and nobody knows whether it has been since. What is younger than the bound cannot
+// break it, and what was loaded afterwards shows the writes.
+inline bool MayBeOutdated(const Found& found, absl::Time loaded_at, absl::Time now, absl::Duration freshness) {
+  return loaded_at < found.reached_again_at && now - loaded_at > freshness;
 }
 
 struct Lease {

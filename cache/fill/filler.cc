@@ -173,7 +173,10 @@ std::optional<Filled> Filler::Answer(const Miss& miss, const Found& found) const
   if (!Admits(found)) return std::nullopt;
   absl::StatusOr<CachedAnswer> cached = DecodeEnvelope(miss.key, found.slot.bytes);
   if (!cached.ok()) return std::nullopt;  // Nobody can read it: it is replaced.
-  if (IsStale(*cached, clock_->Now())) return std::nullopt;
+  const absl::Time now = clock_->Now();
+  if (IsStale(*cached, now) || MayBeOutdated(found, cached->loaded_at, now, miss.query.endpoint->freshness)) {
+    return std::nullopt;
+  }
   Filled filled;
   filled.answer.found = cached->found;
   filled.answer.body = std::move(cached->body);

@@ -273,6 +273,7 @@ void RedisConnection::Greet() {
   Watch([this] {
     link_ = Link::kUp;
     failures_ = 0;
+    if (lost_at_.has_value() && clock_->Steady() - *lost_at_ > options_.out_of_reach) reached_again_at_ = clock_->Now();
     Add(&stats_->connections);
     base::Log(base::Level::kInfo, "redis_up", {{"address", target_.text()}});
     WatchLater();
@@ -388,6 +389,7 @@ void RedisConnection::Drop(absl::string_view cause) {
 
 void RedisConnection::Close(absl::string_view cause) {
   if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));
+  if (link_ == Link::kUp) lost_at_ = clock_->Steady();
   ++term_;
   tls_.reset();
   output_.clear();

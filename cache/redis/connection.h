@@ -91,6 +91,8 @@ class RedisConnection final : public base::Pollable {
     // Between attempts: doubles from the first to the second, each jittered by half.
     absl::Duration reconnect_min = absl::Milliseconds(20);
     absl::Duration reconnect_max = absl::Seconds(1);
+    // Without a connection for longer than this, it was out of reach (reached_again_at).
+    absl::Duration out_of_reach = absl::Milliseconds(500);
     size_t outstanding_max = 16384;
     size_t output_max_bytes = 64 << 20;
     size_t reply_max_bytes = 64 << 20;
@@ -143,6 +145,8 @@ class RedisConnection final : public base::Pollable {
   // Does the fleet use this Redis, for all that this replica knows, and does it know that for certain? Without it, what
   // was written here may not be read by others.
   bool Vouched() const;
+  // As of Found::reached_again_at: when it came up after it had been out of reach. The very first time does not count.
+  absl::Time reached_again_at() const { return reached_again_at_; }
   // Numbers the connections: a descriptor may be the same number again.
   uint64_t term() const { return term_; }
   // Nothing is under way on another thread.
@@ -247,6 +251,9 @@ class RedisConnection final : public base::Pollable {
   uint64_t greetings_ = 0;  // Numbers what LimitGreeting limits.
   uint32_t turn_ = 0;       // Attempts so far, hence which address is next.
   uint32_t failures_ = 0;   // Attempts since the connection was last up.
+  // When it was last lost; nothing before that.
+  std::optional<absl::Duration> lost_at_;
+  absl::Time reached_again_at_ = absl::InfinitePast();
   // Where the address is a name.
   std::thread resolver_;
   bool resolving_ = false;

@@ -188,7 +188,7 @@ class RedisStore::Reading final : public RedisConnection::Waiter, public std::en
     Settle(step, from, taken.ok());
     if (!taken.ok()) return Fail(taken);
     if (++answered_ < steps() || done_ == nullptr) return;
-    Found found{std::move(slot_), {}};
+    Found found{std::move(slot_), {}, reached_again_at_};
     for (const Fence& fence : fences_) found.fences.Add(fence);
     std::exchange(done_, nullptr)(std::move(found));
   }
@@ -208,6 +208,7 @@ class RedisStore::Reading final : public RedisConnection::Waiter, public std::en
   };
 
   absl::Status Take(uint32_t step, const RedisConnection& from, Reply* reply) {
+    reached_again_at_ = std::max(reached_again_at_, from.reached_again_at());
     const bool text = reply->type == Reply::Type::kText;
     const bool wrong_type = IsWrongType(*reply);
     if (!text && !wrong_type && reply->type != Reply::Type::kNil) return Answered(from.address(), *reply);
@@ -247,6 +248,7 @@ class RedisStore::Reading final : public RedisConnection::Waiter, public std::en
   absl::InlinedVector<Part, 1> parts_;
   absl::InlinedVector<Fence, 2> fences_;
   Slot slot_;
+  absl::Time reached_again_at_ = absl::InfinitePast();
   uint32_t answered_ = 0;
   uint32_t detours_ = 0;
 };

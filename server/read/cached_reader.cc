@@ -456,7 +456,9 @@ std::optional<cache::CachedAnswer> CachedReader::Decode(const cache::Endpoint& e
   bool garbage = found.slot.kind == Slot::Kind::kForeign;
   if (cache::Admits(found)) {
     absl::StatusOr<cache::CachedAnswer> answer = cache::DecodeEnvelope(key, found.slot.bytes);
-    if (answer.ok() && (!answer->outlives_ttl || deps_.clock->Now() < ServableUntil(endpoint, *answer))) {
+    const absl::Time now = deps_.clock->Now();
+    if (answer.ok() && (!answer->outlives_ttl || now < ServableUntil(endpoint, *answer)) &&
+        !cache::MayBeOutdated(found, answer->loaded_at, now, endpoint.freshness)) {
       counters_->hits->Add();
       return *std::move(answer);
     }

@@ -112,6 +112,32 @@ TEST(RedisStoreTest, AFrozenRedisCostsOneDeadlineAndThenNothing) {
   EXPECT_EQ(Get(&world, "key")->kind, Slot::Kind::kAbsent);
 }
 
+TEST(RedisStoreTest, SaysWhenItsRedisWasReachedAgainAfterALongWhile) {
+  RedisWorld world(kTimeout);
+  const base::SystemClock clock;
+  const auto reached_again_at = [&world] {
+    absl::Time at = absl::InfiniteFuture();
+    world.Drive([&](std::function<void()> finished) {
+      world.store()->Read("key", {"fence"}, [&at, finished](absl::StatusOr<Found> found) {
+        if (found.ok()) at = found->reached_again_at;
+        finished();
+      });
+    });
+    return at;
+  };
+  EXPECT_EQ(reached_again_at(), absl::InfinitePast());
+  world.redis()->Freeze();
+  Get(&world, "key").IgnoreError();
+  const absl::Duration lost = clock.Steady();
+  world.Drive([&](std::function<void()> finished) { world.loop()->PostAfter(absl::Milliseconds(600), finished); });
+  EXPECT_GT(clock.Steady() - lost, absl::Milliseconds(500));
+  const absl::Time thawed = clock.Now();
+  world.redis()->Thaw();
+  world.AwaitUp();
+  EXPECT_GE(reached_again_at(), thawed);
+  EXPECT_LE(reached_again_at(), clock.Now());
+}
+
 TEST(RedisStoreTest, EveryOutstandingCommandFailsWithItsConnection) {
   RedisWorld world(kTimeout);
   world.redis()->Freeze();

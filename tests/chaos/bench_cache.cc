@@ -98,6 +98,7 @@ int Run(const std::string& json_path, const std::vector<std::string>& only, uint
       {"simulation", [] { return PlantedInSimulation(Tell); }},
       {"stampede", [] { return Stampede({}, Tell); }},
       {"outage", [] { return Outage({}, Tell); }},
+      {"cluster", [] { return Cluster({}, Tell); }},
       {"trace", [] { return Trace({}, Tell); }},
       {"capture",
        [] {

@@ -42,6 +42,10 @@ TEST(ChaosTest, RedisMayDieAndHang) {
              Tell));
 }
 
+TEST(ChaosTest, AClusterMayMoveItsSlotsAndLoseAMaster) {
+  ExpectFaultless(Cluster({.outstanding = 20, .threads = 1, .rows = 400, .moves = 2, .freshness = kFreshness}, Tell));
+}
+
 TEST(ChaosTest, ARealTraceHitsAsOftenAsAnExactCacheAndNeverLies) {
   ExpectFaultless(Trace({.operations = 4'000, .threads = 4, .freshness = kFreshness}, Tell));
 }

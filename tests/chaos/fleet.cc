@@ -175,9 +175,18 @@ bool Fleet::CommitCaptured(pqxx::connection* connection, size_t number, uint64_t
 }
 
 void Fleet::Heal() {
-  for (size_t row = 0; row < rows_; ++row) {
-    const grpc::Status status = nodes_[0]->Invalidate(table_[row].tenant, {table_[row].Tag()});
+  constexpr size_t kTagsPerCall = 200;
+  std::map<std::string, std::vector<std::string>> tags;
+  const auto invalidate = [&](const std::string& tenant) {
+    const grpc::Status status = nodes_[0]->Invalidate(tenant, std::exchange(tags[tenant], {}));
     if (!status.ok()) throw std::runtime_error("heal: " + status.error_message());
+  };
+  for (const Row& row : table_) {
+    tags[row.tenant].push_back(row.Tag());
+    if (tags[row.tenant].size() == kTagsPerCall) invalidate(row.tenant);
+  }
+  for (const char* tenant : kTenants) {
+    if (!tags[tenant].empty()) invalidate(tenant);
   }
 }
 

@@ -58,17 +58,8 @@ Outcome Outage(const OutageSize& size, const Progress& progress) {
                            .slow_percent = size.slow_percent});
   // An invalidation that is ahead of its commit is no use while fences get lost; these all come after it.
   Writers writers(&fleet, {.rate = size.writes_per_second, .ahead = false});
-  // Until the share from the cache grows no more.
-  double usual = 0;
-  const bool warm = support::AwaitTrue(kLimit, [&] {
-    const Tally before = readers.tally();
-    if (!readers.AwaitMore(500)) return false;
-    const double share = readers.tally().Since(before).ShareFromCache();
-    const bool grows = share > usual + 0.02 || share < 0.5;
-    usual = std::max(usual, share);
-    return !grows;
-  });
-  outcome.Expect(warm, "the cache did not get warm");
+  const double usual = readers.AwaitSteadyShare();
+  outcome.Expect(usual > 0.5, "the cache did not get warm");
   progress(absl::StrFormat("outage: %.1f%% from the cache", 100 * usual));
 
   const auto suffer = [&](const std::string& name, const std::string& back_name, const std::function<void()>& away,

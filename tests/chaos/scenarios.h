@@ -70,6 +70,21 @@ struct OutageSize {
 };
 Outcome Outage(const OutageSize& size, const Progress& progress);
 
+// A Redis Cluster of three masters, each with a replica: slots move under load, a master is killed and its replica
+// takes over, and more slots move to the one that came back.
+//
+//   cluster_failed_reads, cluster_older_than_invalidation, cluster_outside_bound   all have to be 0
+//   cluster_back_to_cache_s   from the moment at which the cluster is whole again, after its master was killed
+struct ClusterSize {
+  size_t outstanding = 64;
+  size_t threads = 2;
+  size_t rows = 2000;
+  int moves = 6;  // Of a hundred slots each.
+  double writes_per_second = 30;
+  absl::Duration freshness = absl::Seconds(2);
+};
+Outcome Cluster(const ClusterSize& size, const Progress& progress);
+
 // A real application's accesses. Its clock is the trace's own: where an entry's TTL would have ended, the entry is
 // removed from Redis, as Redis would have done. So the hit ratio can be compared with that of a cache that forgets
 // exactly what was changed, and nothing else.

@@ -125,6 +125,12 @@ Outcome Storm(const StormSize& size, const Progress& progress) {
 Outcome CapturedStorm(const StormSize& size, const Progress& progress) {
   support::PrivateRedis redis;
   Fleet fleet({.redis = "unix:" + redis.socket(), .rows = size.rows, .freshness = size.freshness, .capture = true});
+  // Nothing is served from the cache before capture has begun.
+  for (size_t i = 0; i < fleet.size(); ++i) {
+    const bool captures = support::AwaitTrue(
+        kLimit, [&] { return fleet.node(i).Read(fleet.Request(Fleet::Id(0, Endpoint::kItem))).FromCache(); });
+    if (!captures) throw std::runtime_error("nothing is captured:\n" + fleet.Logs());
+  }
   const OpenTransactions open(fleet.source());
   Readers readers(&fleet, {.threads = size.threads, .reads = size.reads, .seed = 5});
   Writers writers(&fleet, {.rate = size.writes_per_second, .captured = true});

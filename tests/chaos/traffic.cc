@@ -161,6 +161,19 @@ bool Readers::AwaitMore(uint64_t reads) const {
   return support::AwaitTrue(10 * kLimit, [&] { return tally().reads >= wanted; });
 }
 
+double Readers::AwaitSteadyShare() const {
+  double best = 0;
+  const bool steady = support::AwaitTrue(kLimit, [&] {
+    const Tally before = tally();
+    if (!AwaitMore(500)) return false;
+    const double share = tally().Since(before).ShareFromCache();
+    const bool grows = share > best + 0.02 || share < 0.5;
+    best = std::max(best, share);
+    return !grows;
+  });
+  return steady ? best : 0;
+}
+
 absl::Duration Readers::AwaitShare(double share) const {
   constexpr uint64_t kLatest = 200;
   const absl::Duration begun = fleet_->clock().Steady();

@@ -65,6 +65,8 @@ class Readers {
   std::vector<std::string> faults() const;
   // Whether that many more reads were answered in time.
   [[nodiscard]] bool AwaitMore(uint64_t reads) const;
+  // Until the share of the reads that the cache answers grows no more, and is more than a half; the share then.
+  double AwaitSteadyShare() const;
   // Until the cache answers at least `share` of the latest reads; how long that took from now on. Infinite: never.
   absl::Duration AwaitShare(double share) const;
 

@@ -181,6 +181,31 @@ TEST(CachedReaderTest, GarbageIsACountedMiss) {
   EXPECT_EQ(w.Read("1")->response.source(), v1::SOURCE_CACHE) << "garbage must not stay";
 }
 
+TEST(CachedReaderTest, WhatMayHaveMissedAnInvalidationIsServedForTheFreshnessBoundAndThenLoadedAgain) {
+  ReadWorld w;
+  w.PublishCatalog(/*freshness=*/absl::Seconds(2));
+  w.Write("1");
+  w.RouteCache();
+  w.Read("1");
+  EXPECT_EQ(w.Read("1")->response.source(), v1::SOURCE_CACHE);
+  // Nobody could say that it was written.
+  w.Write("1");
+  w.world.RunFor(absl::Seconds(1));
+  w.redis.reached_again_at = w.world.clock()->Now();
+  w.RouteCache();
+  EXPECT_EQ(w.Read("1")->response.source(), v1::SOURCE_CACHE);
+  w.world.RunFor(absl::Seconds(1.5));
+  w.RouteCache();
+  const auto loaded = w.Read("1");
+  EXPECT_EQ(loaded->response.source(), v1::SOURCE_DATABASE);
+  EXPECT_TRUE(w.WasRight(*loaded, absl::Seconds(2)));
+  w.world.RunFor(absl::Seconds(3));
+  w.RouteCache();
+  const auto cached = w.Read("1");
+  EXPECT_EQ(cached->response.source(), v1::SOURCE_CACHE) << "it was loaded since";
+  EXPECT_TRUE(w.WasRight(*cached, absl::Seconds(2)));
+}
+
 TEST(CachedReaderTest, AnotherKeysEnvelopeIsGarbage) {
   ReadWorld w;
   w.Write("1");

@@ -809,6 +809,27 @@ TEST_F(ReplicaTest, RedisFrozenUnderLoadFailsNoRead) {
   EXPECT_THAT(load.Failures(), IsEmpty());
 }
 
+TEST_F(ReplicaTest, WhatCouldNotBeInvalidatedWhileRedisHungIsNoAnswerBeyondTheBound) {
+  const auto node = StartNode();
+  node->Promote("stock");
+  AwaitCached(node.get(), "stock");
+  Load load({node.get()}, {"stock"}, &history_);
+  ASSERT_TRUE(load.AwaitMore(50, Hit));
+
+  redis_.Freeze();
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] { return node->Metric("shadowline_redis_up") == 0; }));
+  // Whoever tried to invalidate these now would be told that it cannot be done.
+  for (int id = 1; id <= kItems; ++id) Write(id);
+  const absl::Duration written = clock_.Steady();
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] { return clock_.Steady() > written + 2 * kFreshness; }));
+  redis_.Thaw();
+
+  EXPECT_TRUE(load.AwaitMore(200, Hit));
+  load.Stop();
+  EXPECT_EQ(load.Wrong(), 0u);
+  EXPECT_THAT(load.Failures(), IsEmpty());
+}
+
 TEST_F(ReplicaTest, GarbageInRedisIsACountedMiss) {
   const auto node = StartNode();
   node->Promote("stock");

@@ -115,6 +115,8 @@ class SimRedis {
     if (on_write != nullptr) on_write(key);
   }
 
+  absl::Time reached_again_at = absl::InfinitePast();  // As of cache::Found.
+
   std::map<std::string, cache::Fences> first_fences;  // For the fault readers_see_first_fences.
 
   const base::Clock* clock() const { return clock_; }
@@ -335,6 +337,7 @@ class SimStore final : public cache::Store {
   }
   cache::Found Look(const std::string& key, const std::vector<std::string>& fence_keys) const {
     cache::Found found;
+    found.reached_again_at = redis_->reached_again_at;
     if (const SimRedis::Entry* entry = redis_->Find(key)) found.slot = entry->slot;
     for (size_t i = 0; i < fence_keys.size(); ++i) {
       cache::Fence fence = Standing(fence_keys[i]);
