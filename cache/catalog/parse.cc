@@ -549,7 +549,10 @@ absl::StatusOr<ParsedCatalog> ParseCatalogWithPositions(absl::string_view yaml, 
   RETURN_IF_ERROR(findings.Result());
   std::set<std::string> captured_families;
   for (const CapturedTable& table : captured) captured_families.insert(table.families.begin(), table.families.end());
-  for (Endpoint& endpoint : endpoints) endpoint.captured = captured_families.contains(endpoint.family);
+  // No capture invalidates what an application caches by itself.
+  for (Endpoint& endpoint : endpoints) {
+    endpoint.captured = captured_families.contains(endpoint.family) && !endpoint.external.has_value();
+  }
   parsed.catalog =
       std::make_shared<const CompiledCatalog>(revision, std::move(document), std::move(endpoints), std::move(captured));
   return parsed;
