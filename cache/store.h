@@ -5,6 +5,7 @@
 //   value    fill id, fence tokens, envelope         CacheKey     an answer, until its TTL
 //   fence    token, transactions, when               FenceKey     one for each tag: replaced by every invalidation
 //   lease    lease id                                the value's  one loader in the fleet is loading this key
+//   raw      whatever an application wrote           its own      an answer that Shadowline only reads
 //
 // A value names the tokens of the fences that it was loaded behind. It is an answer only while those very fences stand:
 // a reader fetches the value together with its fences, and `Admits` compares them. So an invalidation is one step for
@@ -47,12 +48,13 @@ inline constexpr size_t kFenceTransactionsMax = 16;
 
 // What a key holds.
 struct Slot {
-  enum class Kind { kAbsent, kValue, kForeign };  // kForeign: bytes that Shadowline did not write
+  // kForeign: what Shadowline did not write. kRaw: bytes that an application wrote, by ReadRaw.
+  enum class Kind { kAbsent, kValue, kForeign, kRaw };
 
   Kind kind = Kind::kAbsent;
   std::string fill;    // kValue: the fill's id; kTokenBytes.
   std::string fences;  // kValue: the tokens of the fences that it was loaded behind, in the order of its tags.
-  std::string bytes;   // kValue: the serialized envelope.
+  std::string bytes;   // kValue: the serialized envelope. kRaw: what is there.
 };
 
 // The fence of one tag.
@@ -121,6 +123,9 @@ class Store {
 
   virtual void Read(std::string key, std::vector<std::string> fence_keys,
                     absl::AnyInvocable<void(absl::StatusOr<Found>)> done) = 0;
+
+  // Reads a key of an application as it is: kRaw, kAbsent, or kForeign where it is no string. It has no fences.
+  virtual void ReadRaw(std::string key, absl::AnyInvocable<void(absl::StatusOr<Found>)> done) = 0;
 
   // Makes the fences that are missing, and lets each live for at least `ttl` more.
   virtual void EnsureFences(std::vector<std::string> fence_keys, absl::Duration ttl,

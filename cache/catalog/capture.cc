@@ -157,7 +157,7 @@ class CaptureCompiler {
 }  // namespace
 
 absl::StatusOr<std::vector<TemplatePiece>> SplitTag(absl::string_view tag) {
-  if (tag.empty() || tag.size() > kMaxTagBytes) return absl::InvalidArgumentError("a tag has 1 to 256 bytes");
+  if (tag.empty() || tag.size() > kMaxTagBytes) return absl::InvalidArgumentError("a template has 1 to 256 bytes");
   std::vector<TemplatePiece> pieces;
   while (!tag.empty()) {
     const size_t brace = std::min(tag.find_first_of("{}"), tag.size());

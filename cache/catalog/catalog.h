@@ -43,6 +43,9 @@ struct ExternalCache {
   enum class Compression { kNone, kGzip, kZstd };
 
   std::vector<TagPiece> key;
+  // Every byte between two values of the key that is neither a letter nor a digit. A read with one of them in a value
+  // has no key: another read could have the same.
+  std::string delimiters;
   Format format = Format::kJson;
   std::string payload;  // JSON Pointers into an envelope.
   std::string version;

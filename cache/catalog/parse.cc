@@ -17,6 +17,7 @@
 #include "cache/catalog/convert.h"
 #include "cache/catalog/findings.h"
 #include "cache/catalog/sql.h"
+#include "cache/external/json_text.h"
 #include "cache/key/key.h"
 #include "cache/key/text.h"
 
@@ -230,6 +231,7 @@ class Compiler {
     if (endpoint.warm > kMostWarm) {
       Refuse(path + ".warm", absl::StrCat(endpoint.warm, " is out of range; expected at most ", kMostWarm));
     }
+    if (declared.has_external()) CompileExternal(path, declared.external(), &endpoint);
     AddDigests(declared, &endpoint);
     return endpoint;
   }
@@ -315,20 +317,20 @@ class Compiler {
   }
 
   void CompileTags(const std::string& path, const v1::Endpoint& declared, Endpoint* endpoint) {
-    if (declared.tags().empty()) {
+    if (declared.tags().empty() && !declared.has_external()) {
       Refuse(path + ".tags",
              "missing; expected at least one, such as `account:{account}`: without it nothing can be invalidated");
     }
     if (declared.tags_size() > kMaxTags) Refuse(path + ".tags", absl::StrCat("more than ", kMaxTags, " tags"));
     for (int i = 0; i < declared.tags_size(); ++i) {
       const std::string tag_path = absl::StrCat(path, ".tags[", i, "]");
-      endpoint->tags.push_back(CompileTag(tag_path, declared.tags(i), *endpoint));
+      endpoint->tags.push_back(CompileTemplate(tag_path, declared.tags(i), *endpoint));
     }
   }
 
-  std::vector<TagPiece> CompileTag(const std::string& path, absl::string_view tag, const Endpoint& endpoint) {
+  std::vector<TagPiece> CompileTemplate(const std::string& path, absl::string_view text, const Endpoint& endpoint) {
     std::vector<TagPiece> pieces;
-    const absl::StatusOr<std::vector<TemplatePiece>> split = SplitTag(tag);
+    const absl::StatusOr<std::vector<TemplatePiece>> split = SplitTag(text);
     if (!split.ok()) {
       Refuse(path, split.status().message());
       return pieces;
@@ -347,12 +349,112 @@ class Compiler {
       if (parameter == endpoint.parameters.end()) {
         Refuse(path, absl::StrCat("{", piece.text, "} is not a parameter of this endpoint"));
       } else if (!IsScalar(parameter->type)) {
-        Refuse(path, absl::StrCat("{", piece.text, "} is a list; a tag takes single values"));
+        Refuse(path, absl::StrCat("{", piece.text, "} is a list; only single values can be filled in"));
       } else {
         pieces.push_back({"", static_cast<int>(parameter - endpoint.parameters.begin())});
       }
     }
     return pieces;
+  }
+
+  void CompileExternal(const std::string& path, const v1::External& declared, Endpoint* endpoint) {
+    // What says how Shadowline keeps and fills a value of its own.
+    for (const char* field : {"ttl", "negative_ttl", "schema", "compress_above", "near", "refresh_early",
+                              "stale_while_revalidate", "warm"}) {
+      const std::string field_path = absl::StrCat(path, ".", field);
+      if (places_.positions.contains(field_path)) {
+        Refuse(field_path, "the application fills this cache, so it means nothing here; remove it, or external");
+      }
+    }
+    endpoint->refresh_early = false;
+
+    const std::string external_path = path + ".external";
+    ExternalCache& external = endpoint->external.emplace();
+    CompileExternalKey(external_path + ".key", declared.key(), *endpoint, &external);
+
+    const bool envelope = declared.format() == "envelope";
+    external.format = envelope ? ExternalCache::Format::kEnvelope : ExternalCache::Format::kJson;
+    if (!envelope && !declared.format().empty() && declared.format() != "json") {
+      Refuse(external_path + ".format",
+             absl::StrCat("`", declared.format(), "` is unknown; expected json or envelope"));
+    }
+    if (envelope && declared.payload().empty()) {
+      Refuse(external_path + ".payload", "missing; expected where in the envelope the answer is, such as /data");
+    }
+    for (const auto& [field, pointer] : {std::pair("payload", &declared.payload()), {"version", &declared.version()}}) {
+      if (pointer->empty()) continue;
+      const std::string pointer_path = absl::StrCat(external_path, ".", field);
+      if (!envelope) Refuse(pointer_path, "only an envelope has one; remove it, or say `format: envelope`");
+      const absl::StatusOr<JsonPointer> parsed = ParseJsonPointer(*pointer);
+      if (!parsed.ok()) Refuse(pointer_path, absl::StrCat("`", *pointer, "`: ", parsed.status().message()));
+    }
+    external.payload = declared.payload();
+    external.version = declared.version();
+
+    if (declared.compression() == "gzip") {
+      external.compression = ExternalCache::Compression::kGzip;
+    } else if (declared.compression() == "zstd") {
+      external.compression = ExternalCache::Compression::kZstd;
+    } else if (!declared.compression().empty() && declared.compression() != "none") {
+      Refuse(external_path + ".compression",
+             absl::StrCat("`", declared.compression(), "` is unknown; expected none, gzip or zstd"));
+    }
+    if (declared.has_not_found()) external.not_found = declared.not_found();
+  }
+
+  // Two reads never have one key: everything that an answer depends on is in it, and what is between two values tells
+  // them apart.
+  void CompileExternalKey(const std::string& path, const std::string& declared, const Endpoint& endpoint,
+                          ExternalCache* external) {
+    if (declared.empty()) {
+      return Refuse(path, "missing; expected the application's key, such as `quote:{tenant}:{product}`");
+    }
+    external->key = CompileTemplate(path, declared, endpoint);
+    const auto has = [external](int parameter) {
+      return std::any_of(external->key.begin(), external->key.end(),
+                         [parameter](const TagPiece& piece) { return piece.parameter == parameter; });
+    };
+    if (external->key.empty()) return;
+    if (!has(-2)) Refuse(path, "{tenant} is not in it; two tenants would share a value");
+    for (size_t i = 0; i < endpoint.parameters.size(); ++i) {
+      const std::string& name = endpoint.parameters[i].name;
+      if (!IsScalar(endpoint.parameters[i].type)) {
+        Refuse(absl::StrCat(path.substr(0, path.rfind(".external")), ".parameters.", name),
+               "a list cannot be part of an application's key; expected a text, an integer, a number or a boolean");
+      } else if (!has(static_cast<int>(i))) {
+        Refuse(path, absl::StrCat("{", name, "} is not in it; reads that differ in `", name, "` would share a value"));
+      }
+    }
+    const TagPiece* before = nullptr;   // The value before,
+    const TagPiece* between = nullptr;  // and what follows it.
+    for (const TagPiece& piece : external->key) {
+      if (piece.parameter == -1) {
+        between = &piece;
+        continue;
+      }
+      if (before != nullptr) {
+        const std::string delimiters = between == nullptr ? "" : DelimitersIn(between->literal);
+        if (delimiters.empty()) {
+          Refuse(path, absl::StrCat("nothing tells where ", Named(*before, endpoint), " ends and ",
+                                    Named(piece, endpoint), " begins; expected such as `:` between them"));
+        }
+        external->delimiters += delimiters;
+      }
+      before = &piece;
+      between = nullptr;
+    }
+  }
+
+  static std::string DelimitersIn(absl::string_view literal) {
+    std::string delimiters;
+    for (const char c : literal) {
+      if (absl::ascii_ispunct(c) || c == ' ') delimiters.push_back(c);
+    }
+    return delimiters;
+  }
+
+  static std::string Named(const TagPiece& piece, const Endpoint& endpoint) {
+    return absl::StrCat("{", piece.parameter == -2 ? "tenant" : endpoint.parameters[piece.parameter].name, "}");
   }
 
   void CheckCompare(const std::string& path, const v1::CompareRules& rules) {
@@ -408,6 +510,14 @@ class Compiler {
       definition.push_back(parameter.identity ? '!' : '.');
     }
     for (const std::string& tag : declared.tags()) add(&definition, tag);
+    if (declared.has_external()) {
+      const v1::External& external = declared.external();
+      for (const std::string* part : {&external.key(), &external.format(), &external.payload(), &external.version(),
+                                      &external.compression(), &external.not_found()}) {
+        add(&definition, *part);
+      }
+      definition.push_back(external.has_not_found() ? '!' : '.');
+    }
     endpoint->definition_id = absl::BytesToHexString(base::Digest128(definition)).substr(0, 16);
   }
 
@@ -439,7 +549,10 @@ absl::StatusOr<ParsedCatalog> ParseCatalogWithPositions(absl::string_view yaml, 
   RETURN_IF_ERROR(findings.Result());
   std::set<std::string> captured_families;
   for (const CapturedTable& table : captured) captured_families.insert(table.families.begin(), table.families.end());
-  for (Endpoint& endpoint : endpoints) endpoint.captured = captured_families.contains(endpoint.family);
+  // No capture invalidates what an application caches by itself.
+  for (Endpoint& endpoint : endpoints) {
+    endpoint.captured = captured_families.contains(endpoint.family) && !endpoint.external.has_value();
+  }
   parsed.catalog =
       std::make_shared<const CompiledCatalog>(revision, std::move(document), std::move(endpoints), std::move(captured));
   return parsed;

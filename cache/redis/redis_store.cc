@@ -145,8 +145,9 @@ bool IsWrongType(const Reply& reply) {
 // A read under way: a GET of each fence, and of the value, each at the node that owns its key.
 class RedisStore::Reading final : public RedisConnection::Waiter, public std::enable_shared_from_this<Reading> {
  public:
-  Reading(RedisNodes* nodes, std::string key, std::vector<std::string> fence_keys, ReadDone done)
-      : nodes_(nodes), key_(std::move(key)), fence_keys_(std::move(fence_keys)), done_(std::move(done)) {
+  // `raw`: the value is an application's.
+  Reading(RedisNodes* nodes, std::string key, std::vector<std::string> fence_keys, bool raw, ReadDone done)
+      : nodes_(nodes), key_(std::move(key)), fence_keys_(std::move(fence_keys)), raw_(raw), done_(std::move(done)) {
     fences_.resize(fence_keys_.size());
   }
 
@@ -214,6 +215,9 @@ class RedisStore::Reading final : public RedisConnection::Waiter, public std::en
     if (!text && !wrong_type && reply->type != Reply::Type::kNil) return Answered(from.address(), *reply);
     if (step < fence_keys_.size()) {
       if (text) fences_[step] = ToFence(reply->text, from.mark());
+    } else if (text && raw_) {
+      slot_.kind = Slot::Kind::kRaw;
+      slot_.bytes = std::move(reply->text);
     } else if (text) {
       slot_ = ToSlot(std::move(reply->text));
     } else if (wrong_type) {
@@ -244,6 +248,7 @@ class RedisStore::Reading final : public RedisConnection::Waiter, public std::en
   RedisNodes* const nodes_;
   const std::string key_;
   const std::vector<std::string> fence_keys_;
+  const bool raw_;
   ReadDone done_;
   absl::InlinedVector<Part, 1> parts_;
   absl::InlinedVector<Fence, 2> fences_;
@@ -304,11 +309,18 @@ void RedisStore::Shutdown() { nodes_->Shutdown(); }
 bool RedisStore::Reachable() const { return nodes_->Reachable(); }
 
 void RedisStore::Read(std::string key, std::vector<std::string> fence_keys, ReadDone done) {
-  StartRead(std::move(key), std::move(fence_keys), /*permit=*/true, std::move(done));
+  StartRead(
+      std::make_shared<Reading>(nodes_.get(), std::move(key), std::move(fence_keys), /*raw=*/false, std::move(done)),
+      /*permit=*/true);
 }
 
-void RedisStore::StartRead(std::string key, std::vector<std::string> fence_keys, bool permit, ReadDone done) {
-  auto reading = std::make_shared<Reading>(nodes_.get(), std::move(key), std::move(fence_keys), std::move(done));
+void RedisStore::ReadRaw(std::string key, ReadDone done) {
+  StartRead(std::make_shared<Reading>(nodes_.get(), std::move(key), std::vector<std::string>(), /*raw=*/true,
+                                      std::move(done)),
+            /*permit=*/true);
+}
+
+void RedisStore::StartRead(const std::shared_ptr<Reading>& reading, bool permit) {
   for (uint32_t step = 0; step < reading->steps(); ++step) {
     const std::string& wanted = reading->KeyOf(step);
     RedisConnection* const node = nodes_->Owner(wanted);
@@ -416,10 +428,12 @@ void RedisStore::AcquireLease(std::string key, std::string lease_id, absl::Durat
         }
         leasing->Finish();
       });
-  StartRead(std::move(key), std::move(fence_keys), /*permit=*/false, [leasing](absl::StatusOr<Found> found) {
+  const auto read = [leasing](absl::StatusOr<Found> found) {
     leasing->found = std::move(found);
     leasing->Finish();
-  });
+  };
+  StartRead(std::make_shared<Reading>(nodes_.get(), std::move(key), std::move(fence_keys), /*raw=*/false, read),
+            /*permit=*/false);
 }
 
 void RedisStore::RenewLease(std::string key, std::string lease_id, absl::Duration ttl) {

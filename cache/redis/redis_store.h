@@ -74,6 +74,7 @@ class RedisStore final : public Store, public base::Pollable {
   bool Reachable() const override;
   void Read(std::string key, std::vector<std::string> fence_keys,
             absl::AnyInvocable<void(absl::StatusOr<Found>)> done) override;
+  void ReadRaw(std::string key, absl::AnyInvocable<void(absl::StatusOr<Found>)> done) override;
   void EnsureFences(std::vector<std::string> fence_keys, absl::Duration ttl,
                     absl::AnyInvocable<void(absl::StatusOr<Fences>)> done) override;
   void ReplaceFence(std::string fence_key, std::string token, absl::Time at, std::vector<uint64_t> transactions,
@@ -101,7 +102,7 @@ class RedisStore final : public Store, public base::Pollable {
   using CommandDone = absl::AnyInvocable<void(RedisConnection*, absl::StatusOr<Reply*>)>;
 
   // With a permit of the breaker for each node that is asked, or regardless of it.
-  void StartRead(std::string key, std::vector<std::string> fence_keys, bool permit, ReadDone done);
+  void StartRead(const std::shared_ptr<Reading>& reading, bool permit);
   // Sends a command to the owner of its argument number `key`. The argument number `mark`, if there is one, becomes the
   // mark of the Redis that it is sent to.
   void Run(std::vector<std::string> arguments, size_t key, size_t mark, CommandDone done);

@@ -39,6 +39,10 @@ std::vector<std::string> NextSteps(const v1::Divergence& divergence) {
   } else if (divergence.cause() == "negative_stale") {
     steps.push_back(
         absl::StrCat("let the writer that creates the row call Invalidate with ", named, ", or shorten negative_ttl"));
+  } else if (divergence.cause() == "stale_entry") {
+    steps.push_back(
+        "find what writes the data above, and let the application remove or replace this entry of its cache after the "
+        "commit: Shadowline never writes it");
   } else {
     steps.push_back(
         "compare the times above with what was written then; `shadowline report` shows whether it is one key or many");
@@ -69,10 +73,10 @@ std::string GroupTable(const google::protobuf::RepeatedPtrField<v1::DivergenceGr
                {"NEWEST"},
                {"DIFFERS AT"}});
   for (const v1::DivergenceGroup& group : groups) {
-    table.AddRow({group.fingerprint(), group.endpoint(),
-                  Cell(CauseWords(group.cause()), Color::kRed), Count(group.divergences()), Count(group.tenants()),
-                  Count(group.keys()), Count(group.reads_affected()), When(group.first_at_us(), style),
-                  When(group.last_at_us(), style), group.example_id(), absl::StrJoin(group.patterns(), ", ")});
+    table.AddRow({group.fingerprint(), group.endpoint(), Cell(CauseWords(group.cause()), Color::kRed),
+                  Count(group.divergences()), Count(group.tenants()), Count(group.keys()),
+                  Count(group.reads_affected()), When(group.first_at_us(), style), When(group.last_at_us(), style),
+                  group.example_id(), absl::StrJoin(group.patterns(), ", ")});
   }
   return table.Render(style);
 }
@@ -133,7 +137,12 @@ std::string DivergenceStory(const v1::Divergence& divergence, const Style& style
   line();
 
   field("key", Printable(divergence.key()));
-  field("fill", absl::StrCat(Printable(divergence.fill()), ", loaded ", When(proof.filled_at_us(), style)));
+  // When an application loaded what it has cached is not known: then the read is where time begins.
+  const bool fill_known = proof.filled_at_us() != 0;
+  const std::string begin = fill_known ? "the fill" : "the read";
+  const int64_t begin_us = fill_known ? proof.filled_at_us() : proof.served_at_us();
+  field("fill", absl::StrCat(Printable(divergence.fill()),
+                             fill_known ? absl::StrCat(", loaded ", When(begin_us, style)) : ", by the application"));
   const std::optional<int64_t> since = FirstDifference(proof);
   if (since.has_value()) field("wrong since", absl::StrCat(When(*since, style), " at the latest"));
   field("served by", divergence.after_cutover() ? "the cache: callers got the wrong answer"
@@ -149,21 +158,22 @@ std::string DivergenceStory(const v1::Divergence& divergence, const Style& style
     Table rows({{"TAG"}, {"LAST INVALIDATED"}, {"THAT IS"}});
     for (const v1::TagHistory& tag : proof.tags()) {
       const int64_t at = tag.last_invalidated_at_us();
-      const bool after_fill = at > proof.filled_at_us();
+      const bool after_fill = at > begin_us;
       between |= after_fill;
       rows.AddRow({tag.tag(), at == 0 ? "never" : When(at, style),
-                   at == 0 ? "-"
-                   : after_fill
-                       ? absl::StrCat(Human(absl::Microseconds(at - proof.filled_at_us())), " after the fill")
-                       : absl::StrCat(Human(absl::Microseconds(proof.filled_at_us() - at)), " before the fill")});
+                   at == 0      ? "-"
+                   : after_fill ? absl::StrCat(Human(absl::Microseconds(at - begin_us)), " after ", begin)
+                                : absl::StrCat(Human(absl::Microseconds(begin_us - at)), " before ", begin)});
     }
     table(rows);
-    line(between ? "  A tag was invalidated after the fill, and this value was served all the same."
-                 : "  No tag was invalidated between the fill and the divergence.");
+    if (fill_known) {
+      line(between ? "  A tag was invalidated after the fill, and this value was served all the same."
+                   : "  No tag was invalidated between the fill and the divergence.");
+    }
   }
   line();
 
-  field("timeline", absl::StrCat("seconds since the fill; the freshness bound is ",
+  field("timeline", absl::StrCat("seconds since ", begin, "; the freshness bound is ",
                                  Human(absl::Microseconds(proof.freshness_us()))));
   struct Event {
     int64_t at_us;
@@ -171,10 +181,10 @@ std::string DivergenceStory(const v1::Divergence& divergence, const Style& style
     std::string snapshot;
   };
   std::vector<Event> events;
-  events.push_back({proof.filled_at_us(), "loaded from the database into the cache", ""});
+  if (fill_known) events.push_back({begin_us, "loaded from the database into the cache", ""});
   if (proof.served_at_us() != 0) events.push_back({proof.served_at_us(), "the sampled read was answered", ""});
   for (const v1::TagHistory& tag : proof.tags()) {
-    if (tag.last_invalidated_at_us() > proof.filled_at_us()) {
+    if (tag.last_invalidated_at_us() > begin_us) {
       events.push_back({tag.last_invalidated_at_us(), absl::StrCat("tag ", tag.tag(), " invalidated"), ""});
     }
   }
@@ -188,8 +198,7 @@ std::string DivergenceStory(const v1::Divergence& divergence, const Style& style
   }
   std::stable_sort(events.begin(), events.end(), [](const Event& a, const Event& b) { return a.at_us < b.at_us; });
   Table timeline({{"AT", Align::kRight}, {"WHAT WAS SEEN"}, {"SNAPSHOT"}});
-  for (const Event& event : events)
-    timeline.AddRow({Offset(event.at_us, proof.filled_at_us()), event.what, event.snapshot});
+  for (const Event& event : events) timeline.AddRow({Offset(event.at_us, begin_us), event.what, event.snapshot});
   table(timeline);
   line();
 

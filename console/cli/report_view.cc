@@ -172,11 +172,12 @@ std::string ReadOrigin(const v1::ReadResponse& response) {
                                    : response.source() == v1::SOURCE_NEAR_CACHE ? "near cache"
                                    : response.source() == v1::SOURCE_DATABASE   ? "database"
                                                                                 : "unknown source";
-  return absl::StrCat(
-      source, ", ",
-      response.age_us() <= 0 ? "read just now" : absl::StrCat(Human(absl::Microseconds(response.age_us())), " old"),
-      ": ", ReasonWords(response.reason()), " (flag revision ", Count(response.flag_revision()), ", etag ",
-      absl::StrFormat("%016x", response.etag()), response.found() ? ")" : ", not found)");
+  return absl::StrCat(source, ", ",
+                      response.age_us() < 0    ? "of unknown age"
+                      : response.age_us() == 0 ? "read just now"
+                                               : absl::StrCat(Human(absl::Microseconds(response.age_us())), " old"),
+                      ": ", ReasonWords(response.reason()), " (flag revision ", Count(response.flag_revision()),
+                      ", etag ", absl::StrFormat("%016x", response.etag()), response.found() ? ")" : ", not found)");
 }
 
 }  // namespace shadowline::console

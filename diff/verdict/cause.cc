@@ -20,21 +20,38 @@ std::string TagNames(const CauseInputs& inputs) {
   return names;
 }
 
+std::pair<std::string, absl::Time> LastInvalidated(const CauseInputs& inputs) {
+  return *std::max_element(inputs.tags.begin(), inputs.tags.end(),
+                           [](const auto& a, const auto& b) { return a.second < b.second; });
+}
+
+// Shadowline's fences keep nothing out of an application's cache: all that they tell is when something was written.
+Cause CauseInTheApplication(const CauseInputs& inputs) {
+  const bool negative = !inputs.candidate_found && inputs.control_found;
+  std::string evidence = absl::StrCat("The application's cache ", negative ? "said \"not found\"" : "held this answer",
+                                      " at ", Stamp(inputs.filled_at), " and still at ", Stamp(inputs.confirmed_at));
+  if (!inputs.tags.empty()) {
+    const auto [tag, at] = LastInvalidated(inputs);
+    if (at != absl::InfinitePast()) absl::StrAppend(&evidence, "; tag ", tag, " was invalidated at ", Stamp(at));
+  }
+  return {"stale_entry", absl::StrCat(evidence, ".")};
+}
+
 }  // namespace
 
 Cause ProbableCause(const CauseInputs& inputs) {
   if (!inputs.control_repeats_itself) {
     return {"non_deterministic", "The control gave two answers when it was read twice in one snapshot."};
   }
+  if (inputs.external) return CauseInTheApplication(inputs);
   if (inputs.tags.empty()) {
     return {"unknown", "The tags of this key are not known, so its invalidations are not either."};
   }
   const std::string span = absl::StrCat("between the fill at ", Stamp(inputs.filled_at), " and the confirmation at ",
                                         Stamp(inputs.confirmed_at));
-  const auto last = std::max_element(inputs.tags.begin(), inputs.tags.end(),
-                                     [](const auto& a, const auto& b) { return a.second < b.second; });
-  if (last->second >= inputs.filled_at) {
-    return {"fill_race", absl::StrCat("Tag ", last->first, " was invalidated at ", Stamp(last->second), ", ", span,
+  const auto last = LastInvalidated(inputs);
+  if (last.second >= inputs.filled_at) {
+    return {"fill_race", absl::StrCat("Tag ", last.first, " was invalidated at ", Stamp(last.second), ", ", span,
                                       ", and the fill survived it.")};
   }
   if (!inputs.candidate_found && inputs.control_found) {

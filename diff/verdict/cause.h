@@ -16,16 +16,18 @@ namespace shadowline::diff {
 struct CauseInputs {
   bool control_found = true;
   bool candidate_found = true;
-  absl::Time filled_at;     // When the fill's load began.
+  absl::Time filled_at;     // When the fill's load began. Of an external cache: when the fill was first seen.
   absl::Time confirmed_at;  // When the look that confirmed it was taken.
   // The key's tags, and when each was last invalidated before the confirmation; InfinitePast is never.
   std::vector<std::pair<std::string, absl::Time>> tags;
+  // The application fills the cache and invalidates it; tags say when it could have known, and no more.
+  bool external = false;
   // The control was read twice in one snapshot and gave two answers.
   bool control_repeats_itself = true;
 };
 
 struct Cause {
-  std::string name;      // missed_invalidation, fill_race, negative_stale, non_deterministic or unknown
+  std::string name;      // missed_invalidation, fill_race, negative_stale, stale_entry, non_deterministic or unknown
   std::string evidence;  // For people; names tags, never values.
 };
 

@@ -6,13 +6,13 @@
 #include "absl/strings/str_cat.h"
 #include "cache/capture/lsn.h"
 #include "cache/key/key.h"
+#include "server/read/candidate.h"
 
 namespace shadowline::server {
 namespace {
 
 namespace v1 = shadowline::v1;
 using cache::Found;
-using cache::Slot;
 
 constexpr size_t kNameBytesMax = 128;
 // Longest life in a near cache. An answer ends there when its value does in Redis, but that is known by the filling
@@ -37,6 +37,12 @@ absl::Time ServableUntil(const cache::Endpoint& endpoint, const cache::CachedAns
   return answer.expires_at + (endpoint.stale_while_revalidate ? endpoint.freshness : absl::ZeroDuration());
 }
 
+// Nobody knows when an application loaded what it has cached.
+absl::Duration AgeOf(const cache::CachedAnswer& answer, absl::Time now) {
+  if (answer.loaded_at == absl::InfinitePast()) return absl::Microseconds(-1);
+  return std::max(now - answer.loaded_at, absl::ZeroDuration());
+}
+
 }  // namespace
 
 // One read under way. The request lives until `done` is called.
@@ -50,7 +56,7 @@ struct CachedReader::Op {
   const cache::Endpoint* endpoint = nullptr;
   std::vector<std::optional<std::string>> arguments;
   std::string key;                      // Empty where the cache is not touched.
-  std::vector<std::string> fence_keys;  // Where the cache is read.
+  std::vector<std::string> fence_keys;  // Where a cache of Shadowline's own is read.
   bool near = false;                    // The near cache may answer, or keep the answer.
 
   // Of the target's flag, as of `flags_version`.
@@ -105,6 +111,7 @@ struct CachedReader::Counters {
     hits = candidate("hit");
     misses = candidate("miss");
     garbage = candidate("garbage");
+    unkeyed = candidate("unkeyed");
     unavailable = candidate("error");
     const auto refresh = [metrics](const char* outcome) {
       return metrics->AddCounter("shadowline_refreshes_total", "Values that were loaded again before they were missed.",
@@ -121,6 +128,7 @@ struct CachedReader::Counters {
   base::Counter* hits;
   base::Counter* misses;
   base::Counter* garbage;
+  base::Counter* unkeyed;
   base::Counter* unavailable;
   base::Counter* refreshed;
   base::Counter* refreshed_elsewhere;
@@ -216,6 +224,10 @@ absl::Status CachedReader::Prepare(Op* op) {
     if (op->route.from_cache) op->route.reason = v1::READ_REASON_CACHE_UNAVAILABLE;
     op->route = {.reason = op->route.reason};
   }
+  if ((op->route.from_cache || op->route.verify) && !HasCandidate(*op->endpoint, request.tenant(), op->arguments)) {
+    counters_->unkeyed->Add();
+    op->route = {.reason = op->route.from_cache ? v1::READ_REASON_CACHE_MISS : op->route.reason};
+  }
   op->near = op->endpoint->near && deps_.near != nullptr && flags->catalog_revision() == op->catalog->revision();
   if (!request.at_least().empty()) {
     const std::optional<cache::Lsn> position = cache::ParseLsn(request.at_least());
@@ -223,7 +235,8 @@ absl::Status CachedReader::Prepare(Op* op) {
       return absl::InvalidArgumentError(
           "at_least: no log position; expected pg_current_wal_insert_lsn()'s text, as 16/B374D848");
     }
-    if (op->route.from_cache && !deps_.watermark->Passed(*position)) {
+    // Which writes an application's own cache has come to, nobody can say.
+    if (op->route.from_cache && (op->endpoint->external.has_value() || !deps_.watermark->Passed(*position))) {
       op->route = {.verify = op->route.verify, .reason = v1::READ_REASON_CONSISTENCY};
     }
   }
@@ -287,12 +300,13 @@ void CachedReader::ReadShadow(OpPtr op) {
   ++shadow_reads_;
   shadow->asked_at = deps_.clock->Steady();
   const cache::Query& query = shadow->drawn.query;
-  deps_.store->Read(shadow->drawn.key, cache::FenceKeys(*query.endpoint, query.tenant, query.arguments),
-                    [this, shadow](absl::StatusOr<Found> found) {
-                      shadow->candidate_at = deps_.clock->Steady();
-                      shadow->found = std::move(found);
-                      CompleteShadow(shadow.get());
-                    });
+  ReadCandidate(deps_.store, *query.endpoint, query.tenant, query.arguments, shadow->drawn.key,
+                CandidateFences(*query.endpoint, query.tenant, query.arguments),
+                [this, shadow](absl::StatusOr<Found> found) {
+                  shadow->candidate_at = deps_.clock->Steady();
+                  shadow->found = std::move(found);
+                  CompleteShadow(shadow.get());
+                });
 }
 
 void CachedReader::CompleteShadow(ShadowRead* shadow) {
@@ -304,8 +318,11 @@ void CachedReader::CompleteShadow(ShadowRead* shadow) {
     counters_->unavailable->Add();
     return deps_.verifier->Failed(shadow->drawn);
   }
-  std::optional<cache::CachedAnswer> answer = Decode(*shadow->drawn.query.endpoint, shadow->drawn.key, *found);
-  if (!answer.has_value()) return deps_.verifier->Missed(std::move(shadow->drawn), latency, /*fill=*/true);
+  const cache::Endpoint& endpoint = *shadow->drawn.query.endpoint;
+  std::optional<cache::CachedAnswer> answer = Decode(endpoint, shadow->drawn.key, &*found);
+  if (!answer.has_value()) {
+    return deps_.verifier->Missed(std::move(shadow->drawn), latency, /*fill=*/!endpoint.external.has_value());
+  }
   deps_.verifier->Submit({std::move(shadow->drawn), std::move(found->slot.fill), *std::move(answer), shadow->asked_at,
                           shadow->candidate_at, std::move(shadow->truth)},
                          latency);
@@ -327,18 +344,17 @@ void CachedReader::ReadCache(OpPtr op) {
     if (op->near) store = deps_.near_store;
   }
   if (!store->Reachable()) return ReadWithoutCache(std::move(op));
-  op->fence_keys = cache::FenceKeys(*op->endpoint, op->request->tenant(), op->arguments);
-  std::string key = op->key;
-  std::vector<std::string> fence_keys = op->fence_keys;
-  store->Read(std::move(key), std::move(fence_keys),
-              [this, ticket, op = std::move(op)](absl::StatusOr<Found> found) mutable {
-                if (op->route.verify) op->candidate_latency = deps_.clock->Steady() - op->asked_at;
-                if (!found.ok()) return ReadWithoutCache(std::move(op));
-                std::optional<cache::CachedAnswer> answer = Decode(*op->endpoint, op->key, *found);
-                if (!answer.has_value()) return Fill(std::move(op), std::move(found->fences));
-                if (op->near) KeepNear(*op, ticket, found->slot.fill, *answer);
-                ServeCached(std::move(op), std::move(found->slot.fill), *std::move(answer));
-              });
+  const Op& read = *op;
+  op->fence_keys = CandidateFences(*read.endpoint, read.request->tenant(), read.arguments);
+  ReadCandidate(store, *read.endpoint, read.request->tenant(), read.arguments, read.key, read.fence_keys,
+                [this, ticket, op = std::move(op)](absl::StatusOr<Found> found) mutable {
+                  if (op->route.verify) op->candidate_latency = deps_.clock->Steady() - op->asked_at;
+                  if (!found.ok()) return ReadWithoutCache(std::move(op));
+                  std::optional<cache::CachedAnswer> answer = Decode(*op->endpoint, op->key, &*found);
+                  if (!answer.has_value()) return Fill(std::move(op), std::move(found->fences));
+                  if (op->near) KeepNear(*op, ticket, found->slot.fill, *answer);
+                  ServeCached(std::move(op), std::move(found->slot.fill), *std::move(answer));
+                });
 }
 
 // The lease and the flags were looked at in this turn, so what they said still holds.
@@ -380,7 +396,7 @@ void CachedReader::ServeCached(OpPtr op, std::string fill, cache::CachedAnswer a
     return;
   }
   const absl::Time now = deps_.clock->Now();
-  const absl::Duration age = std::max(now - answer.loaded_at, absl::ZeroDuration());
+  const absl::Duration age = AgeOf(answer, now);
   if (cache::IsStale(answer, now)) op->route.reason = v1::READ_REASON_CACHE_STALE;
   if (RefreshIsDue(*op, fill, answer, now)) {
     Refresh({op->AsQuery(), op->key, op->fence_keys, {}}, fill, answer, now);
@@ -399,6 +415,11 @@ void CachedReader::ServeCached(OpPtr op, std::string fill, cache::CachedAnswer a
 
 void CachedReader::Fill(OpPtr op, cache::Fences fences) {
   op->route.reason = v1::READ_REASON_CACHE_MISS;
+  if (op->endpoint->external.has_value()) {  // To fill it is the application's.
+    if (op->route.verify) deps_.verifier->Missed(op->AsDrawn(), op->candidate_latency, /*fill=*/false);
+    ReadDatabase(std::move(op), nullptr);
+    return;
+  }
   const absl::Duration remaining = op->deadline - deps_.clock->Steady();
   if (remaining <= absl::ZeroDuration()) return Fail(std::move(op), absl::DeadlineExceededError(kTooLate));
   cache::Miss miss{op->AsQuery(), op->key, std::move(op->fence_keys), std::move(fences)};
@@ -452,20 +473,20 @@ void CachedReader::Refresh(cache::Miss miss, std::string fill, const cache::Cach
 }
 
 std::optional<cache::CachedAnswer> CachedReader::Decode(const cache::Endpoint& endpoint, const std::string& key,
-                                                        const Found& found) {
-  bool garbage = found.slot.kind == Slot::Kind::kForeign;
-  if (cache::Admits(found)) {
-    absl::StatusOr<cache::CachedAnswer> answer = cache::DecodeEnvelope(key, found.slot.bytes);
-    const absl::Time now = deps_.clock->Now();
-    if (answer.ok() && (!answer->outlives_ttl || now < ServableUntil(endpoint, *answer)) &&
-        !cache::MayBeOutdated(found, answer->loaded_at, now, endpoint.freshness)) {
-      counters_->hits->Add();
-      return *std::move(answer);
-    }
-    garbage = !answer.ok();
+                                                        Found* found) {
+  absl::StatusOr<cache::CachedAnswer> answer = DecodeCandidate(endpoint, key, found);
+  if (!answer.ok()) {
+    (absl::IsNotFound(answer.status()) ? counters_->misses : counters_->garbage)->Add();
+    return std::nullopt;
   }
-  (garbage ? counters_->garbage : counters_->misses)->Add();
-  return std::nullopt;
+  const absl::Time now = deps_.clock->Now();
+  if ((answer->outlives_ttl && now >= ServableUntil(endpoint, *answer)) ||
+      cache::MayBeOutdated(*found, answer->loaded_at, now, endpoint.freshness)) {
+    counters_->misses->Add();
+    return std::nullopt;
+  }
+  counters_->hits->Add();
+  return *std::move(answer);
 }
 
 // ---- Answering ----

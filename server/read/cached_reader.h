@@ -10,6 +10,9 @@
 // waits for that. Of an endpoint that is declared so, it is served for a while after its TTL, while one reader loads it
 // again; never where its fences do not stand.
 //
+// The cache of an external endpoint is the application's (server/read/candidate.h): a miss there is answered by the
+// control, and nothing is written.
+//
 // A caller whose answer comes from the database never waits for the cache. An answer from the cache is given only if,
 // at that very moment, the flag lease holds and the flags still send this key to the cache; otherwise the database is
 // asked.
@@ -120,9 +123,9 @@ class CachedReader final : public Reader {
   // In the place of `fill`, which is `answer`.
   void Refresh(cache::Miss miss, std::string fill, const cache::CachedAnswer& answer, absl::Time now);
 
-  // The answer in what was found; nothing where it is none. Counts what it was.
+  // The answer in what was found, with its fill's id; nothing where it is none. Counts what it was.
   std::optional<cache::CachedAnswer> Decode(const cache::Endpoint& endpoint, const std::string& key,
-                                            const cache::Found& found);
+                                            cache::Found* found);
   void Reply(OpPtr op, shadowline::v1::Source source, bool found, std::string body, absl::Duration age, uint64_t etag);
   // The response's body is there already.
   void Finish(OpPtr op, shadowline::v1::Source source, bool found, absl::Duration age, uint64_t etag);

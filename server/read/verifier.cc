@@ -9,10 +9,12 @@
 #include "absl/strings/str_cat.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "cache/external/external.h"
 #include "cache/key/key.h"
 #include "cache/origin/snapshot.h"
 #include "diff/compare/redact.h"
 #include "diff/verdict/cause.h"
+#include "server/read/candidate.h"
 
 namespace shadowline::server {
 namespace {
@@ -44,10 +46,6 @@ diff::EvidenceKey EvidenceKeyOf(const Drawn& drawn) {
   key.window = drawn.window;
   key.catalog_revision = drawn.query.catalog->revision();
   return key;
-}
-
-std::vector<std::string> FenceKeysOf(const cache::Query& query) {
-  return cache::FenceKeys(*query.endpoint, query.tenant, query.arguments);
 }
 
 bool SawAllOf(absl::string_view control_snapshot, absl::string_view fill_snapshot) {
@@ -255,9 +253,26 @@ void Verifier::Judge(HeldPtr held) {
     counters_->shed_stopping->Add();
     return Settle(held.get(), &held->ticket, Verdict::kShed);
   }
+  NoteChange(held.get());
   const std::string id = EpisodeId(held->sample);
   held->sample.truth.has_value() ? JudgeBeside(id, std::move(held)) : JudgeAfter(id, std::move(held));
   Gauge();
+}
+
+// Whether an application's value came after a write, nothing in it tells. That it came after another answer under the
+// same key does.
+void Verifier::NoteChange(Held* held) {
+  const Sample& sample = held->sample;
+  held->exercised = sample.served.after_fence;
+  if (!sample.drawn.query.endpoint->external.has_value()) return;
+  // Forgotten as a whole where they are many: fewer episodes count as exercised then.
+  if (seen_.size() >= options_.matches_max) seen_.clear();
+  auto [entry, first] = seen_.try_emplace(base::Hash64(sample.drawn.key));
+  Seen& seen = entry->second;
+  if (first || (seen.etag != sample.served.etag && seen.at <= sample.candidate_at)) {
+    seen = {sample.served.etag, sample.served_at, !first};
+  }
+  held->exercised = seen.changed && seen.etag == sample.served.etag;
 }
 
 // SHADOW: the control was read beside the candidate, so the first look is here already.
@@ -348,12 +363,15 @@ void Verifier::LookAgain(const std::string& id, uint64_t turn) {
 
 void Verifier::LookIntoStore(const std::string& id, Episode* episode) {
   const Drawn& drawn = episode->opener->sample.drawn;
-  deps_.store->Read(drawn.key, FenceKeysOf(drawn.query), [this, id](absl::StatusOr<cache::Found> found) {
+  const cache::Query& query = drawn.query;
+  const auto looked = [this, id](absl::StatusOr<cache::Found> found) {
     Episode* open = Find(id);
     if (open == nullptr) return;
+    const Sample& sample = open->opener->sample;
     if (!found.ok()) {
       open->look.candidate = Look::Candidate::kUnknown;
-    } else if (!cache::Admits(*found) || found->slot.fill != open->opener->sample.fill) {
+    } else if (!DecodeCandidate(*sample.drawn.query.endpoint, sample.drawn.key, &*found).ok() ||
+               found->slot.fill != sample.fill) {
       open->look.candidate = Look::Candidate::kReplaced;
       // The fill is gone after it differed: what the database says now adds nothing.
       if (open->difference.differences_total > 0) {
@@ -363,7 +381,9 @@ void Verifier::LookIntoStore(const std::string& id, Episode* episode) {
       }
     }
     AskControl(id, open);
-  });
+  };
+  ReadCandidate(deps_.store, *query.endpoint, query.tenant, query.arguments, drawn.key,
+                CandidateFences(*query.endpoint, query.tenant, query.arguments), looked);
 }
 
 void Verifier::AskControl(const std::string& id, Episode* episode) {
@@ -422,7 +442,7 @@ void Verifier::Settle(const Held* held, diff::Ledger::Ticket* ticket, Verdict ve
   if (ByEquality(verdict) || verdict == Verdict::kHealed) {
     deps_.ledger->Verified(ticket->key(), {.id = base::Hash64(absl::StrCat(sample.drawn.key, sample.fill)),
                                            .key = base::Hash64(sample.drawn.key),
-                                           .exercised = sample.served.after_fence});
+                                           .exercised = held->exercised});
   }
   ticket->Settle(verdict);
   counters_->verdicts[static_cast<int>(verdict)]->Add();
@@ -442,8 +462,11 @@ void Verifier::CompareInto(Look* look, const Sample& sample, const Truth& truth,
   look->control = Look::Control::kUnknown;
   if (!truth.answer.ok()) return;
   look->snapshot = truth.answer->snapshot;
-  look->control_after_fill = SawAllOf(truth.answer->snapshot, sample.served.snapshot);
   const cache::Query& query = sample.drawn.query;
+  // Which snapshot an application loaded from is not known. But it had loaded by the time its value was here.
+  look->control_after_fill = query.endpoint->external.has_value()
+                                 ? truth.asked_at >= sample.served_at
+                                 : SawAllOf(truth.answer->snapshot, sample.served.snapshot);
   const diff::Show show =
       query.endpoint->show_values ? diff::Show(diff::ShowValue) : diff::Redactor(TenantSecret(query.tenant));
   diff::Comparison result = diff::Compare({truth.answer->found, truth.answer->body},
@@ -496,10 +519,13 @@ const diff::CompiledRules& Verifier::RulesOf(const cache::Query& query) {
 void Verifier::Confirm(const Episode& episode) {
   const Sample& sample = episode.opener->sample;
   const cache::Endpoint& endpoint = *sample.drawn.query.endpoint;
-  // Only this very fill: what has replaced it is not known to be wrong.
-  deps_.store->Discard(sample.drawn.key, sample.fill, [this](absl::Status discarded) {
-    (discarded.ok() ? counters_->repairs_done : counters_->repairs_failed)->Add();
-  });
+  const bool external = endpoint.external.has_value();
+  if (!external) {
+    // Only this very fill: what has replaced it is not known to be wrong.
+    deps_.store->Discard(sample.drawn.key, sample.fill, [this](absl::Status discarded) {
+      (discarded.ok() ? counters_->repairs_done : counters_->repairs_failed)->Add();
+    });
+  }
   // Near caches hear of that; should the one that served it have stopped listening, it is told.
   if (episode.near != nullptr) episode.near->Drop(sample.drawn.key);
 
@@ -510,14 +536,18 @@ void Verifier::Confirm(const Episode& episode) {
   divergence.id = absl::BytesToHexString(
       base::Digest128(absl::StrCat(EpisodeId(sample), absl::string_view("\0", 1), sample.drawn.window)));
   divergence.fingerprint = diff::Fingerprint(endpoint.name, episode.difference.patterns);
-  divergence.key = sample.drawn.key;
+  // The application's key has values in it.
+  divergence.key = external && endpoint.show_values
+                       ? cache::ExternalKey(endpoint, sample.drawn.query.tenant, sample.drawn.query.arguments)
+                             .value_or(sample.drawn.key)
+                       : sample.drawn.key;
   divergence.fill = absl::BytesToHexString(sample.fill);
   divergence.differences = episode.difference.differences;
   divergence.differences_total = episode.difference.differences_total;
   divergence.patterns = episode.difference.patterns;
   divergence.rule = "by_observation";
   divergence.freshness = endpoint.freshness;
-  divergence.filled_at = sample.served.loaded_at;
+  divergence.filled_at = external ? absl::UnixEpoch() : sample.served.loaded_at;
   divergence.served_at = episode.rule.served_at();
   for (const Look& look : episode.rule.looks()) {
     divergence.observations.push_back({look.candidate_at, look.candidate == Look::Candidate::kSameFill, look.control_at,
@@ -528,7 +558,9 @@ void Verifier::Confirm(const Episode& episode) {
   divergence.confirmed_at = At(deps_.clock->Steady());
   report->inputs.control_found = episode.control_found;
   report->inputs.candidate_found = sample.served.found;
-  report->inputs.filled_at = divergence.filled_at;
+  report->inputs.external = external;
+  // Where nobody knows, the time by which it was there.
+  report->inputs.filled_at = external ? At(sample.served_at) : divergence.filled_at;
   report->inputs.confirmed_at = episode.rule.looks().back().candidate_at;
 
   const std::vector<std::string> tags =
@@ -564,8 +596,8 @@ void Verifier::Conclude(Report* report) {
     }
   }
   report->inputs.tags = report->divergence.tags;
-  diff::Cause cause =
-      unknown.empty() ? diff::ProbableCause(report->inputs) : diff::Cause{"unknown", std::move(unknown)};
+  diff::Cause cause = unknown.empty() || report->inputs.external ? diff::ProbableCause(report->inputs)
+                                                                 : diff::Cause{"unknown", std::move(unknown)};
   report->divergence.cause = std::move(cause.name);
   report->divergence.cause_evidence = std::move(cause.evidence);
   counters_->divergences->Add();
@@ -588,7 +620,8 @@ void Verifier::Fill(Drawn drawn) {
     return counters_->fills_refused->Add();
   }
   const absl::Duration timeout = drawn.query.endpoint->timeout;
-  std::vector<std::string> fence_keys = FenceKeysOf(drawn.query);
+  std::vector<std::string> fence_keys =
+      CandidateFences(*drawn.query.endpoint, drawn.query.tenant, drawn.query.arguments);
   // What the reader saw of the fences is old by now.
   cache::Miss miss{std::move(drawn.query), std::move(drawn.key), std::move(fence_keys), {.complete = false}};
   deps_.filler->Fill(std::move(miss), timeout, [this](absl::StatusOr<cache::Filled> filled) {

@@ -11,6 +11,7 @@
 //      join the open episode. Where one of them came from a near cache, that is the candidate as long as it serves the
 //      fill, whatever the store holds: a near cache that missed an invalidation must not look healed.
 //   4. Confirmed: the stale entry is removed, so that it is not served again, and the divergence is handed to `record`.
+//      An entry of an application's own cache is the application's to remove.
 //
 // Proof by an earlier match
 //   A control answer that equalled a fill, and whose statement was sent at time q, proves every read of that fill that
@@ -105,7 +106,8 @@ class Verifier {
     size_t bytes_max = 64 << 20;
     // Background fills under way.
     size_t fills_max = 64;
-    // Longest use of an earlier match (delta, if that is less), and how many are remembered.
+    // Longest use of an earlier match (delta, if that is less), and how many are remembered; as many keys of external
+    // endpoints are.
     absl::Duration match_reuse = absl::Seconds(1);
     size_t matches_max = 100'000;
     // As diff::FreshnessCase::Options.
@@ -160,8 +162,15 @@ class Verifier {
     const std::shared_ptr<Usage> usage;
     const Sample sample;
     diff::Ledger::Ticket ticket;
+    bool exercised = false;  // The fill came after a write to what it holds.
   };
   using HeldPtr = std::unique_ptr<Held>;
+  // What an application's key held when it was seen last.
+  struct Seen {
+    uint64_t etag = 0;
+    absl::Duration at;     // When it was here.
+    bool changed = false;  // It held something else before.
+  };
   // A fill that equalled the control.
   struct Match {
     absl::Duration asked_at;
@@ -177,6 +186,7 @@ class Verifier {
 
   void JudgeInbox();
   void Judge(HeldPtr held);
+  void NoteChange(Held* held);
   void JudgeBeside(const std::string& id, HeldPtr held);
   void JudgeAfter(const std::string& id, HeldPtr held);
   Episode* Find(const std::string& id);
@@ -221,6 +231,7 @@ class Verifier {
   Budget budget_;
   absl::flat_hash_map<std::string, std::unique_ptr<Episode>> episodes_;
   absl::flat_hash_map<std::string, Match> matches_;
+  absl::flat_hash_map<uint64_t, Seen> seen_;  // By the hash of the key.
   RulesOfCatalog rules_;
   uint64_t turns_ = 0;
   size_t reports_ = 0;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "absl/strings/str_replace.h"
@@ -106,6 +107,98 @@ TEST(CatalogTest, TheDefinitionFollowsWhatACachedValueDependsOn) {
   EXPECT_NE(definition(Edited({{"ttl: 30s", "identity: [tier]"}})), original);
   EXPECT_NE(definition(Edited({{"\"product:{product}\"", "\"products:{product}\""}})), original);
   EXPECT_NE(definition(Edited({{"{type: integer}", "{type: number}"}})), original);
+}
+
+// ---- External caches ----
+
+constexpr absl::string_view kFilledByUs = R"(        ttl: 30s
+        tags: ["product:{product}", "all/{tenant}"]
+)";
+
+// The endpoint of kCatalog with an external cache instead.
+std::string External(absl::string_view external) {
+  return Edited({{kFilledByUs, absl::StrCat("        external: {", external, "}\n")}});
+}
+
+TEST(CatalogTest, CompilesAnExternalCache) {
+  const auto catalog = ParseCatalog(External(R"(key: "q:{tenant}/{product} {tier}!", format: envelope,
+          payload: /data, version: /v, compression: zstd, not_found: "null")"),
+                                    1);
+  ASSERT_TRUE(catalog.ok()) << catalog.status();
+  const Endpoint* quote = (*catalog)->Find("pricing/quote");
+  ASSERT_TRUE(quote->external.has_value());
+  const ExternalCache& external = *quote->external;
+  ASSERT_EQ(external.key.size(), 7u);
+  EXPECT_EQ(external.key[0].literal, "q:");
+  EXPECT_EQ(external.key[1].parameter, -2);
+  EXPECT_EQ(external.key[3].parameter, 0);
+  EXPECT_EQ(external.delimiters, "/ ");  // What begins or ends a key separates nothing.
+  EXPECT_EQ(external.format, ExternalCache::Format::kEnvelope);
+  EXPECT_EQ(external.payload, "/data");
+  EXPECT_EQ(external.version, "/v");
+  EXPECT_EQ(external.compression, ExternalCache::Compression::kZstd);
+  EXPECT_EQ(external.not_found, "null");
+  EXPECT_FALSE(quote->refresh_early);
+  EXPECT_THAT(quote->tags, IsEmpty());  // Nothing of it is invalidated by Shadowline.
+
+  const auto plain = ParseCatalog(External(R"(key: "{tenant}:{product}:{tier}")"), 1);
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_EQ((*plain)->Find("pricing/quote")->external->format, ExternalCache::Format::kJson);
+  EXPECT_EQ((*plain)->Find("pricing/quote")->external->not_found, std::nullopt);
+}
+
+TEST(CatalogTest, AnExternalKeyHoldsAllThatAnAnswerDependsOn) {
+  EXPECT_THAT(Refusal(External("format: json")), HasSubstr("quote.external.key: missing; expected"));
+  EXPECT_THAT(Refusal(External(R"(key: "q:{product}:{tier}")")),
+              HasSubstr("external.key: {tenant} is not in it; two tenants would share a value"));
+  EXPECT_THAT(Refusal(External(R"(key: "q:{tenant}:{product}")")),
+              HasSubstr("external.key: {tier} is not in it; reads that differ in `tier` would share a value"));
+  EXPECT_THAT(Refusal(External(R"(key: "q:{tenant}:{product}:{tier}:{teir}")")),
+              HasSubstr("{teir} is not a parameter"));
+  EXPECT_THAT(Refusal(External(R"(key: "q:{tenant}{product}:{tier}")")),
+              HasSubstr("nothing tells where {tenant} ends and {product} begins"));
+  EXPECT_THAT(Refusal(External(R"(key: "q:{tenant}:{product}x{tier}")")),
+              HasSubstr("nothing tells where {product} ends and {tier} begins"));
+  const std::string list = Edited({{kFilledByUs, "        external: {key: \"q:{tenant}:{product}:{tier}\"}\n"},
+                                   {"product: {type: integer}", "product: {type: integer_set}"}});
+  EXPECT_THAT(Refusal(list), HasSubstr("parameters.product: a list cannot be part of an application's key"));
+}
+
+TEST(CatalogTest, WhatAnExternalCacheCannotBeIsRefused) {
+  const auto refusal = [](absl::string_view more) {
+    return Refusal(External(absl::StrCat(R"(key: "q:{tenant}:{product}:{tier}", )", more)));
+  };
+  EXPECT_THAT(refusal("format: msgpack"), HasSubstr("`msgpack` is unknown; expected json or envelope"));
+  EXPECT_THAT(refusal("compression: lz4"), HasSubstr("`lz4` is unknown; expected none, gzip or zstd"));
+  EXPECT_THAT(refusal("format: envelope"), HasSubstr("external.payload: missing"));
+  EXPECT_THAT(refusal("payload: /data"), HasSubstr("only an envelope has one"));
+  EXPECT_THAT(refusal("version: /v"), HasSubstr("only an envelope has one"));
+  EXPECT_THAT(refusal("format: envelope, payload: $.data"), HasSubstr("`$.data`: expected a JSON Pointer such as"));
+  EXPECT_THAT(refusal("format: envelope, payload: /data, version: v"), HasSubstr("external.version: `v`: expected"));
+  for (absl::string_view field : {"ttl: 30s", "negative_ttl: 30s", "schema: 2", "compress_above: 0", "near: true",
+                                  "refresh_early: true", "stale_while_revalidate: true", "warm: 5"}) {
+    const std::string yaml = Edited({{kFilledByUs, absl::StrCat("        ", field,
+                                                                "\n        external: {key: \"q:{tenant}:"
+                                                                "{product}:{tier}\"}\n")}});
+    EXPECT_THAT(Refusal(yaml), HasSubstr("the application fills this cache, so it means nothing here")) << field;
+  }
+}
+
+TEST(CatalogTest, AnotherExternalCacheIsAnotherDefinition) {
+  const auto definition = [](absl::string_view external) {
+    const auto catalog = ParseCatalog(External(external), 1);
+    EXPECT_TRUE(catalog.ok()) << catalog.status();
+    return catalog.ok() ? (*catalog)->Find("pricing/quote")->definition_id : "";
+  };
+  const std::string key = R"(key: "q:{tenant}:{product}:{tier}")";
+  const std::string envelope = key + ", format: envelope, payload: /data";
+  std::set<std::string> all;
+  for (const std::string& external :
+       {key, std::string(R"(key: "r:{tenant}:{product}:{tier}")"), key + ", compression: gzip",
+        key + ", not_found: \"\"", key + ", not_found: \"null\"", envelope, envelope + ", version: /v",
+        key + ", format: envelope, payload: /row"}) {
+    EXPECT_TRUE(all.insert(definition(external)).second) << external;
+  }
 }
 
 TEST(CatalogTest, EveryFindingIsReportedAtItsPlace) {

@@ -35,6 +35,7 @@ class World {
   virtual void Drive(std::function<void(std::function<void()>)> start) = 0;
   // Somebody else writes the key.
   virtual void SetForeign(const std::string& key, const std::string& bytes) = 0;
+  virtual void SetList(const std::string& key) = 0;
 };
 
 class SimulatedWorld final : public World {
@@ -46,6 +47,7 @@ class SimulatedWorld final : public World {
     while (!finished) ASSERT_TRUE(world_.executor()->RunOne());
   }
   void SetForeign(const std::string& key, const std::string& bytes) override { redis_.SetForeign(key, bytes); }
+  void SetList(const std::string& key) override { redis_.SetOtherType(key); }
 
  private:
   sim::SimWorld world_{7};
@@ -58,6 +60,7 @@ class RealWorld final : public World {
   Store* store() override { return redis_.store(); }
   void Drive(std::function<void(std::function<void()>)> start) override { redis_.Drive(std::move(start)); }
   void SetForeign(const std::string& key, const std::string& bytes) override { redis_.Command({"SET", key, bytes}); }
+  void SetList(const std::string& key) override { redis_.Command({"RPUSH", key, "a"}); }
 
  private:
   RedisWorld redis_;
@@ -75,6 +78,9 @@ class RealCluster final : public World {
   void Drive(std::function<void(std::function<void()>)> start) override { cluster_.Drive(std::move(start)); }
   void SetForeign(const std::string& key, const std::string& bytes) override {
     EXPECT_EQ(cluster_.Command(key, {"SET", key, bytes}).type, Reply::Type::kStatus);
+  }
+  void SetList(const std::string& key) override {
+    EXPECT_EQ(cluster_.Command(key, {"RPUSH", key, "a"}).type, Reply::Type::kInteger);
   }
 
  private:
@@ -305,6 +311,28 @@ TEST_P(StoreTest, AForeignValueIsToldApartAndOverwritten) {
   world_->SetForeign("key", "of another application");
   EXPECT_TRUE(Put("key", "envelope"));
   EXPECT_EQ(Get("key").bytes, "envelope");
+}
+
+TEST_P(StoreTest, AnApplicationsValueIsReadAsItIs) {
+  const auto raw = [this](const std::string& key) {
+    return Await<absl::StatusOr<Found>>([&](auto done) { store()->ReadRaw(key, std::move(done)); }).value();
+  };
+  EXPECT_EQ(raw("key").slot.kind, Slot::Kind::kAbsent);
+  const std::string key("quote:acme:\r\n\0\xff", 15);
+  for (const std::string& bytes :
+       {std::string(), std::string("{\"price\": 1}"), std::string("\x1f\x8b\0\r\n", 5), std::string(3 << 20, 'x'),
+        // What looks like a value of Shadowline's own is nothing else here.
+        absl::StrCat("V", kFill, absl::string_view("\0", 1), "envelope"), absl::StrCat("F", kToken)}) {
+    world_->SetForeign(key, bytes);
+    const Found found = raw(key);
+    EXPECT_EQ(found.slot.kind, Slot::Kind::kRaw);
+    EXPECT_TRUE(found.slot.bytes == bytes);
+    EXPECT_EQ(found.slot.fill, "");
+    EXPECT_EQ(found.fences.tokens, "");
+  }
+  world_->SetList("list");
+  EXPECT_EQ(raw("list").slot.kind, Slot::Kind::kForeign);
+  EXPECT_EQ(Get("list").kind, Slot::Kind::kForeign);
 }
 
 TEST_P(StoreTest, CommandsOfOneTurnToOneNodeAreAnsweredInOrder) {

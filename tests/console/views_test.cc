@@ -380,6 +380,21 @@ TEST(DivergenceStoryTest, SaysWhereAnInvalidationDidComeBetween) {
   EXPECT_THAT(text, HasSubstr("callers got the wrong answer"));
 }
 
+TEST(DivergenceStoryTest, OfAnApplicationsCacheBeginsWithTheRead) {
+  v1::Divergence divergence = MissedInvalidation();
+  divergence.set_cause("stale_entry");
+  divergence.mutable_proof()->set_filled_at_us(0);
+  const std::string text = DivergenceStory(divergence, Terminal());
+  EXPECT_THAT(text, HasSubstr("fill        0af3, by the application\n"));
+  EXPECT_THAT(text, HasSubstr("account:42  1 min ago         36 s before the read\n"));
+  EXPECT_THAT(text, HasSubstr("timeline    seconds since the read; the freshness bound is 2 s"));
+  EXPECT_THAT(text, HasSubstr("+0.000 s  the sampled read was answered"));
+  EXPECT_THAT(text, HasSubstr("let the application remove or replace this entry of its cache after the commit"));
+  EXPECT_THAT(text, Not(HasSubstr("after the fill")));
+  EXPECT_THAT(text, Not(HasSubstr("loaded from the database")));
+  EXPECT_THAT(text, Not(HasSubstr("No tag was invalidated")));
+}
+
 TEST(DivergenceListsTest, HaveGroupsOrSingleOnes) {
   v1::ListDivergenceGroupsResponse groups;
   EXPECT_EQ(GroupTable(groups.groups(), Terminal()), "No divergences.\n");
@@ -558,6 +573,8 @@ TEST(ReadOriginTest, NamesSourceAgeAndReason) {
   response.set_etag(0xAB);
   response.set_flag_revision(12);
   EXPECT_EQ(ReadOrigin(response), "cache, 1.2 s old: the cache had it (flag revision 12, etag 00000000000000ab)");
+  response.set_age_us(-1);  // An application's own cache.
+  EXPECT_EQ(ReadOrigin(response), "cache, of unknown age: the cache had it (flag revision 12, etag 00000000000000ab)");
 }
 
 TEST(CohortArgumentTest, IsTenantsOrAShare) {

@@ -365,6 +365,24 @@ TEST(CauseTest, AControlThatContradictsItselfIsNonDeterministic) {
   EXPECT_EQ(ProbableCause(inputs).name, "non_deterministic");
 }
 
+TEST(CauseTest, NoFenceIsBlamedForAnApplicationsOwnCache) {
+  CauseInputs inputs = Inputs();
+  inputs.external = true;
+  Cause cause = ProbableCause(inputs);
+  EXPECT_EQ(cause.name, "stale_entry");
+  EXPECT_EQ(
+      cause.evidence,
+      "The application's cache held this answer at 1970-01-12T13:46:40.000Z and still at 1970-01-12T13:46:50.000Z; "
+      "tag project:3 was invalidated at 1970-01-12T13:46:35.000Z.");
+  inputs.tags.clear();
+  inputs.candidate_found = false;
+  cause = ProbableCause(inputs);
+  EXPECT_EQ(cause.name, "stale_entry");
+  EXPECT_EQ(
+      cause.evidence,
+      "The application's cache said \"not found\" at 1970-01-12T13:46:40.000Z and still at 1970-01-12T13:46:50.000Z.");
+}
+
 TEST(CauseTest, WithoutTagsNothingIsKnown) {
   CauseInputs inputs = Inputs();
   inputs.tags.clear();

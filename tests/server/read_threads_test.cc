@@ -49,6 +49,9 @@ class OneValueStore final : public cache::Store {
                     absl::AnyInvocable<void(absl::Status)> done) override {
     Refuse(std::move(done));
   }
+  void ReadRaw(std::string, absl::AnyInvocable<void(absl::StatusOr<cache::Found>)> done) override {
+    Refuse(std::move(done));
+  }
   void ReadFence(std::string, absl::AnyInvocable<void(absl::StatusOr<cache::Fence>)> done) override {
     Refuse(std::move(done));
   }

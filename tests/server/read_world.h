@@ -46,6 +46,8 @@ struct ReadWorldOptions {
   bool captured = false;
   uint32_t warm = 0;
   absl::Duration lease = absl::Hours(10'000);
+  bool show_values = false;
+  std::optional<cache::ExternalCache> external;  // Of the endpoint, whose answers are the application's to cache then.
   CachedReader::Options reader;
   Verifier::Options verifier;
 };
@@ -117,6 +119,7 @@ class ReadWorld {
 
   void PublishCatalog(absl::Duration freshness, bool is_near = false) {
     cache::Endpoint endpoint;
+    endpoint.show_values = options.show_values;
     endpoint.name = "pricing/quote";
     endpoint.family = "pricing";
     endpoint.parameters = {{.name = "id"}};
@@ -124,11 +127,12 @@ class ReadWorld {
     endpoint.ttl = options.ttl;
     endpoint.negative_ttl = absl::Minutes(1);
     endpoint.timeout = absl::Seconds(5);
-    endpoint.refresh_early = options.refresh_early;
+    endpoint.refresh_early = options.refresh_early && !options.external.has_value();
     endpoint.stale_while_revalidate = options.stale_while_revalidate;
     endpoint.captured = options.captured;
     endpoint.near = is_near;
     endpoint.warm = options.warm;
+    endpoint.external = options.external;
     endpoint.tags = {{{.literal = "quote:"}, {.literal = "", .parameter = 0}}, {{.literal = "tenant"}}};
     near_terms.Observe(catalog_revision_ + 1, is_near, world.clock()->Steady());
     catalog.Publish(std::make_shared<cache::CompiledCatalog>(++catalog_revision_, shadowline::v1::Catalog(),

@@ -38,6 +38,7 @@ class SimRedis {
     cache::Fence fence;
     uint64_t life = 0;  // Of the Redis that the fence was written to.
     std::string lease;
+    bool other_type = false;
     absl::Time expires = absl::InfiniteFuture();
   };
 
@@ -69,6 +70,13 @@ class SimRedis {
   void SetForeign(const std::string& key, std::string bytes) {
     Entry entry;
     entry.slot = {cache::Slot::Kind::kForeign, "", "", std::move(bytes)};
+    Write(key, entry);
+  }
+  // A list, a hash, a set: no string.
+  void SetOtherType(const std::string& key) {
+    Entry entry;
+    entry.slot.kind = cache::Slot::Kind::kForeign;
+    entry.other_type = true;
     Write(key, entry);
   }
   // An envelope that nobody can read, behind fences that are right.
@@ -109,6 +117,7 @@ class SimRedis {
   }
   void Write(const std::string& key, std::optional<Entry> entry) {
     Entry* before = Find(key);
+    ++writes_total_;
     writes_.push_back({key, before == nullptr ? std::nullopt : std::optional<Entry>(*before)});
     if (writes_.size() > 1024) writes_.pop_front();
     Restore(key, std::move(entry));
@@ -123,6 +132,8 @@ class SimRedis {
   base::Random* random() const { return random_; }
   // Counts its lives: a restart or a failover begins a new one.
   uint64_t generation() const { return generation_; }
+  // Everybody's.
+  uint64_t writes() const { return writes_total_; }
   absl::Duration DrawLatency() {
     const absl::Duration latency = faults.latency_min + (faults.latency_max - faults.latency_min) * random_->Unit();
     return Draw(faults.latency_slow_ppm) ? latency * 10 : latency;
@@ -147,6 +158,7 @@ class SimRedis {
   const base::Clock* const clock_;
   base::Random* const random_;
   uint64_t generation_ = 0;
+  uint64_t writes_total_ = 0;
   std::map<std::string, Entry> entries_;
   std::deque<Undo> writes_;
   std::vector<base::Task> hung_;
@@ -166,6 +178,19 @@ class SimStore final : public cache::Store {
           cache::Found found = Look(key, fence_keys);
           if (redis->faults.readers_see_first_fences && found.fences.complete) {
             found.fences = redis->first_fences.try_emplace(key, found.fences).first->second;
+          }
+          return found;
+        },
+        std::move(done));
+  }
+
+  void ReadRaw(std::string key, absl::AnyInvocable<void(absl::StatusOr<cache::Found>)> done) override {
+    Call<cache::Found>(
+        [key = std::move(key)](SimRedis* redis) -> absl::StatusOr<cache::Found> {
+          cache::Found found;
+          if (const SimRedis::Entry* entry = redis->Find(key)) {
+            found.slot.kind = entry->other_type ? cache::Slot::Kind::kForeign : cache::Slot::Kind::kRaw;
+            found.slot.bytes = entry->slot.bytes;
           }
           return found;
         },
