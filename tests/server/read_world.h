@@ -7,6 +7,8 @@
 #ifndef SHADOWLINE_TESTS_SERVER_READ_WORLD_H_
 #define SHADOWLINE_TESTS_SERVER_READ_WORLD_H_
 
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -27,8 +29,10 @@
 #include "cache/key/key.h"
 #include "cache/near/near_cache.h"
 #include "cache/near/near_terms.h"
+#include "cache/origin/gathering_control.h"
 #include "diff/evidence/ledger.h"
 #include "flags/board.h"
+#include "server/read/batch_reader.h"
 #include "server/read/cached_reader.h"
 #include "server/read/verifier.h"
 #include "tests/sim/sim.h"
@@ -47,10 +51,20 @@ struct ReadWorldOptions {
   absl::Duration lease = absl::Hours(10'000);
   CachedReader::Options reader;
   Verifier::Options verifier;
+  cache::GatheringControl::Options gathering;
+  BatchReader::Options batch;
 };
 
 class ReadWorld {
  public:
+  struct BatchAnswer {
+    shadowline::v1::BatchReadRequest request;
+    shadowline::v1::BatchReadResponse response;
+    absl::Time asked_at;
+    absl::Time replied_at;
+    std::optional<absl::Status> status;
+  };
+
   // What became of one read.
   struct Answer {
     shadowline::v1::ReadRequest request;
@@ -77,7 +91,8 @@ class ReadWorld {
                     world.random()),
         board(world.clock(), options.lease),
         ledger(world.clock()),
-        lane_filler({}, &lane_store, &control, &flight, world.executor(), world.clock(), world.random()),
+        gathering(options.gathering, &control, world.executor(), world.clock(), &metrics),
+        lane_filler({}, &lane_store, &gathering, &flight, world.executor(), world.clock(), world.random()),
         refresher({}, &lane_store, &refresh_control, &flight, world.executor(), world.clock(), world.random()),
         background_filler({}, &background_store, &verification_control, &flight, world.executor(), world.clock(),
                           world.random()),
@@ -94,7 +109,7 @@ class ReadWorld {
         reader(options.reader, {.board = &board,
                                 .catalog = &catalog,
                                 .store = &lane_store,
-                                .control = &control,
+                                .control = &gathering,
                                 .filler = &lane_filler,
                                 .refresher = &refresher,
                                 .verifier = &verifier,
@@ -105,7 +120,8 @@ class ReadWorld {
                                 .executor = world.executor(),
                                 .clock = world.clock(),
                                 .random = world.random(),
-                                .metrics = &metrics}) {
+                                .metrics = &metrics}),
+        batch_reader(options.batch, &reader, &metrics) {
     PublishCatalog(options.freshness);
     Route(flags::Flag{});
   }
@@ -192,6 +208,28 @@ class ReadWorld {
     ProveNear();
   }
 
+  std::shared_ptr<BatchAnswer> StartBatch(const std::vector<shadowline::v1::ReadRequest>& requests,
+                                          absl::Duration timeout = absl::Seconds(10), size_t places = 1000) {
+    auto answer = std::make_shared<BatchAnswer>();
+    for (const auto& request : requests) *answer->request.add_reads() = request;
+    answer->asked_at = world.clock()->Now();
+    batch_reader.Read(
+        answer->request, &answer->response, timeout, [places](size_t reads) { return reads <= places; },
+        [this, answer](absl::Status status) {
+          EXPECT_FALSE(answer->status.has_value()) << "answered twice";
+          answer->status = std::move(status);
+          answer->replied_at = world.clock()->Now();
+        });
+    return answer;
+  }
+  std::shared_ptr<BatchAnswer> ReadBatch(const std::vector<shadowline::v1::ReadRequest>& requests,
+                                         absl::Duration timeout = absl::Seconds(10)) {
+    std::shared_ptr<BatchAnswer> answer = StartBatch(requests, timeout);
+    while (!answer->status.has_value() && world.executor()->RunOne()) {
+    }
+    return answer;
+  }
+
   // ---- Writing ----
 
   static std::string Row(const std::string& id, const std::string& tenant = "acme") {
@@ -253,12 +291,14 @@ class ReadWorld {
   cache::FillFlight flight;
   cache::NearCache near{{.max_bytes = 1 << 20}};
   cache::NearTerms near_terms{absl::ZeroDuration()};
+  cache::GatheringControl gathering;
   cache::Filler lane_filler;
   cache::Filler refresher;
   cache::Filler background_filler;
   std::vector<diff::Divergence> divergences;
   Verifier verifier;
   CachedReader reader;
+  BatchReader batch_reader;
 
  private:
   static Verifier::Options WithSecret(Verifier::Options options) {
