@@ -35,6 +35,7 @@
 #include "cache/near/near_cache.h"
 #include "cache/near/near_terms.h"
 #include "cache/origin/admitted_control.h"
+#include "cache/origin/gathering_control.h"
 #include "cache/origin/postgres/control_pool.h"
 #include "cache/redis/near_feed.h"
 #include "cache/redis/redis_store.h"
@@ -53,6 +54,7 @@
 #include "server/catalog_loader.h"
 #include "server/fleet_lives.h"
 #include "server/postgres/migrate.h"
+#include "server/read/batch_reader.h"
 #include "server/read/cached_reader.h"
 #include "server/read/catalog_holder.h"
 #include "server/read/inspector.h"
@@ -98,9 +100,11 @@ struct LaneParts {
   std::unique_ptr<cache::RedisStore> store;
   std::unique_ptr<cache::NearCache> near;
   std::unique_ptr<cache::RedisNearFeed> near_feed;
+  std::unique_ptr<cache::GatheringControl> control;
   std::unique_ptr<cache::Filler> filler;
   std::unique_ptr<cache::Filler> refresher;
   std::unique_ptr<CachedReader> reader;
+  std::unique_ptr<BatchReader> batch_reader;
 };
 
 }  // namespace
@@ -602,7 +606,9 @@ absl::Status Replica::Parts::Serve() {
       parts->near_feed = std::make_unique<cache::RedisNearFeed>(std::move(feed), parts->lane.get(), &clock,
                                                                 &parts->random, parts->near.get());
     }
-    parts->filler = std::make_unique<cache::Filler>(cache::Filler::Options(), parts->store.get(), control.get(),
+    parts->control = std::make_unique<cache::GatheringControl>(cache::GatheringControl::Options(), control.get(),
+                                                               parts->lane.get(), &clock, &metrics);
+    parts->filler = std::make_unique<cache::Filler>(cache::Filler::Options(), parts->store.get(), parts->control.get(),
                                                     &flight, parts->lane.get(), &clock, &parts->random);
     parts->refresher =
         std::make_unique<cache::Filler>(cache::Filler::Options(), parts->store.get(), control->background(), &flight,
@@ -612,7 +618,7 @@ absl::Status Replica::Parts::Serve() {
         CachedReader::Deps{.board = &board,
                            .catalog = &catalogs,
                            .store = parts->store.get(),
-                           .control = control.get(),
+                           .control = parts->control.get(),
                            .filler = parts->filler.get(),
                            .refresher = parts->refresher.get(),
                            .verifier = verifier.get(),
@@ -625,8 +631,10 @@ absl::Status Replica::Parts::Serve() {
                            .clock = &clock,
                            .random = &parts->random,
                            .metrics = &metrics});
+    parts->batch_reader = std::make_unique<BatchReader>(
+        BatchReader::Options{.answer_max_bytes = options.max_message_bytes}, parts->reader.get(), &metrics);
     parts->lane->Attach(parts->store.get());
-    read_service->Serve(parts->lane.get(), parts->reader.get());
+    read_service->Serve(parts->lane.get(), parts->reader.get(), parts->batch_reader.get());
     parts->lane->Start();
   }
   loader->Load();

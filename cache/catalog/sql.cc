@@ -31,6 +31,12 @@ class Scanner {
     return std::move(result_);
   }
 
+  std::string RunForReplacement(absl::FunctionRef<std::string(size_t)> replacement) {
+    replacement_ = &replacement;
+    while (at_ < sql_.size() && error_.empty()) Token();
+    return std::move(result_.text);
+  }
+
   // The names that a parenthesis follows; what cannot be read ends the search.
   std::set<std::string> RunForCalls() {
     calls_only_ = true;
@@ -158,6 +164,7 @@ class Scanner {
   void Dollar() {
     if (absl::ascii_isdigit(Peek(1))) {
       if (calls_only_) return Copy(2);
+      if (replacement_ != nullptr) return Replace();
       error_ = absl::StrCat("`$", std::string(1, Peek(1)), "` is no parameter here; write :name");
       return;
     }
@@ -171,6 +178,12 @@ class Scanner {
       return;
     }
     Copy(end + delimiter.size() - at_);
+  }
+
+  void Replace() {
+    size_t number = 0;
+    for (++at_; absl::ascii_isdigit(Peek()); ++at_) number = number * 10 + (Peek() - '0');
+    result_.text += (*replacement_)(number);
   }
 
   void Colon() {
@@ -195,6 +208,7 @@ class Scanner {
   bool ended_ = false;
   bool after_escapes_ = false;  // Nothing but blanks and comments since an E'' text.
   bool calls_only_ = false;
+  const absl::FunctionRef<std::string(size_t)>* replacement_ = nullptr;
   std::string last_name_;  // The name that was just read, with nothing but blanks and comments after it.
   std::string qualifier_;  // "a." where the name before was followed by a dot.
   std::set<std::string> called_;
@@ -208,6 +222,10 @@ class Scanner {
 
 absl::StatusOr<ScannedSql> ScanSql(absl::string_view sql, const std::vector<std::string>& parameters) {
   return Scanner(sql, parameters).Run();
+}
+
+std::string ReplaceParameters(absl::string_view sql, absl::FunctionRef<std::string(size_t)> replacement) {
+  return Scanner(sql, {}).RunForReplacement(replacement);
 }
 
 std::set<std::string> CalledNames(absl::string_view text) { return Scanner(text, {}).RunForCalls(); }

@@ -5,10 +5,12 @@
 #ifndef SHADOWLINE_CACHE_CATALOG_SQL_H_
 #define SHADOWLINE_CACHE_CATALOG_SQL_H_
 
+#include <cstddef>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
@@ -22,6 +24,9 @@ struct ScannedSql {
 // `parameters[i]` becomes $(i+1); a name that is not among them is left as it is, and reported in `used`.
 // kInvalidArgument says what is wrong: not one SELECT, a `$1`, something that is opened and never closed.
 absl::StatusOr<ScannedSql> ScanSql(absl::string_view sql, const std::vector<std::string>& parameters);
+
+// `sql`, as ScanSql left it, with each $n replaced by `replacement(n)`.
+std::string ReplaceParameters(absl::string_view sql, absl::FunctionRef<std::string(size_t)> replacement);
 
 // Every name in `text` that a parenthesis follows, as PostgreSQL would look it up: functions, beside types and
 // keywords. For statements, and for the expressions of a plan.

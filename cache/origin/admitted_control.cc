@@ -1,6 +1,7 @@
 #include "cache/origin/admitted_control.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
@@ -9,13 +10,35 @@
 namespace shadowline::cache {
 namespace {
 
-std::string QuestionOf(const Query& query) {
-  std::string question = absl::StrCat(query.endpoint->name, "|", query.endpoint->definition_id, "|",
-                                      query.tenant.size(), ":", query.tenant);
-  for (const auto& argument : query.arguments) {
-    argument ? absl::StrAppend(&question, "|", argument->size(), ":", *argument) : absl::StrAppend(&question, "|null");
+std::string QuestionOf(const QuerySet& queries) {
+  std::string question = absl::StrCat(queries.endpoint->name, "|", queries.endpoint->definition_id, "|",
+                                      queries.tenant.size(), ":", queries.tenant, "|", queries.arguments.size());
+  for (const Arguments& arguments : queries.arguments) {
+    for (const auto& argument : arguments) {
+      argument ? absl::StrAppend(&question, "|", argument->size(), ":", *argument)
+               : absl::StrAppend(&question, "|null");
+    }
   }
   return question;
+}
+
+// Under which its latency is known. Sets are told apart by size, to a power of two.
+std::string StatementOf(const QuerySet& queries) {
+  if (queries.arguments.size() == 1) return queries.endpoint->name;
+  return absl::StrCat(queries.endpoint->name, "*", std::bit_ceil(queries.arguments.size()));
+}
+
+QuerySet AsSet(Query query) {
+  QuerySet queries{std::move(query.catalog), query.endpoint, std::move(query.tenant), {}};
+  queries.arguments.push_back(std::move(query.arguments));
+  return queries;
+}
+
+Control::SetCallback AsSetCallback(Control::Callback done) {
+  return [done = std::move(done)](absl::StatusOr<std::vector<ControlAnswer>> answers) mutable {
+    if (!answers.ok()) return done(std::move(answers).status());
+    done(std::move(answers->front()));
+  };
 }
 
 }  // namespace
@@ -24,17 +47,18 @@ struct AdmittedControl::Caller {
   base::Executor* reply_on;
   absl::Duration since;     // When it came,
   absl::Duration deadline;  // and when it must be answered. Clock::Steady(), like all times here.
-  Callback done;
+  SetCallback done;
   bool answered = false;
 };
 
-// Guarded by the mutex until it is sent; then `query`, `callers` and `deadline` stay as they are, and `sent_at` belongs
-// to whoever sends.
+// Guarded by the mutex until it is sent; then `queries`, `callers` and `deadline` stay as they are, and `sent_at`
+// belongs to whoever sends.
 struct AdmittedControl::Run {
   enum class State { kParked, kInLine, kSent, kOver };
 
-  Query query;
+  QuerySet queries;
   std::string question;
+  std::string statement;
   Priority priority;
   State state = State::kParked;
   absl::Duration since;  // In the present state; of kSent and kOver nobody asks.
@@ -43,7 +67,6 @@ struct AdmittedControl::Run {
   absl::Duration sent_at;
   bool retried = false;
 
-  const std::string& statement() const { return query.endpoint->name; }
   bool Wanted() const {
     return std::any_of(callers.begin(), callers.end(), [](const CallerPtr& caller) { return !caller->answered; });
   }
@@ -53,7 +76,7 @@ struct AdmittedControl::Run {
 struct AdmittedControl::Outbox {
   struct Reply {
     base::Executor* reply_on;
-    Callback done;
+    SetCallback done;
     absl::Status status;
   };
   struct Watch {
@@ -96,22 +119,32 @@ AdmittedControl::AdmittedControl(Options options, Control* control, const base::
       retries_(options_.retry_burst) {}
 
 void AdmittedControl::Load(Query query, absl::Duration timeout, base::Executor* reply_on, Callback done) {
-  Admit(Priority::kCaller, std::move(query), timeout, reply_on, std::move(done));
+  Admit(Priority::kCaller, AsSet(std::move(query)), timeout, reply_on, AsSetCallback(std::move(done)));
+}
+
+void AdmittedControl::LoadSet(QuerySet queries, absl::Duration timeout, base::Executor* reply_on, SetCallback done) {
+  Admit(Priority::kCaller, std::move(queries), timeout, reply_on, std::move(done));
 }
 
 void AdmittedControl::Background::Load(Query query, absl::Duration timeout, base::Executor* reply_on, Callback done) {
-  control_->Admit(Priority::kBackground, std::move(query), timeout, reply_on, std::move(done));
+  control_->Admit(Priority::kBackground, AsSet(std::move(query)), timeout, reply_on, AsSetCallback(std::move(done)));
 }
 
-void AdmittedControl::Admit(Priority priority, Query query, absl::Duration timeout, base::Executor* reply_on,
-                            Callback done) {
+void AdmittedControl::Background::LoadSet(QuerySet queries, absl::Duration timeout, base::Executor* reply_on,
+                                          SetCallback done) {
+  control_->Admit(Priority::kBackground, std::move(queries), timeout, reply_on, std::move(done));
+}
+
+void AdmittedControl::Admit(Priority priority, QuerySet queries, absl::Duration timeout, base::Executor* reply_on,
+                            SetCallback done) {
   const absl::Duration now = clock_->Steady();
   auto caller = std::make_shared<Caller>();
   caller->reply_on = reply_on;
   caller->since = now;
-  caller->deadline = now + std::min(timeout, query.endpoint->timeout);
+  caller->deadline = now + std::min(timeout, queries.endpoint->timeout);
   caller->done = std::move(done);
-  std::string text = QuestionOf(query);
+  std::string text = QuestionOf(queries);
+  std::string statement = StatementOf(queries);
   Outbox outbox;
   {
     base::MutexLock lock(&mutex_);
@@ -122,13 +155,14 @@ void AdmittedControl::Admit(Priority priority, Query query, absl::Duration timeo
     const bool at_once = alone && LineOf(priority).empty() && HasRoom(priority, now);
     if (!at_once && waiting_ > options_.callers_max) {
       Refuse(caller, Why::kFull, &outbox);
-    } else if (!at_once && now + limit_.Best(query.endpoint->name) > caller->deadline) {
+    } else if (!at_once && now + limit_.Best(statement) > caller->deadline) {
       Refuse(caller, Why::kDeadline, &outbox);
     } else {
       if (run == nullptr) {
         run = std::make_shared<Run>();
-        run->query = std::move(query);
+        run->queries = std::move(queries);
         run->question = std::move(text);
+        run->statement = std::move(statement);
         run->priority = priority;
         run->since = now;
         questions_[run->question].next = run;
@@ -158,14 +192,14 @@ void AdmittedControl::Expire(const RunPtr& run, const CallerPtr& caller) {
   {
     base::MutexLock lock(&mutex_);
     if (caller->answered) return;
-    const bool too_late = now + limit_.Best(run->statement()) >= caller->deadline;
+    const bool too_late = now + limit_.Best(run->statement) >= caller->deadline;
     if (now >= Due(*run, *caller)) {
       switch (run->state) {
         case Run::State::kSent:
           caller->answered = true;
           outbox.replies.push_back({caller->reply_on, std::move(caller->done),
                                     absl::DeadlineExceededError(absl::StrCat(
-                                        run->statement(), ": the deadline passed while the database was asked"))});
+                                        run->statement, ": the deadline passed while the database was asked"))});
           break;
         case Run::State::kParked:
           if (too_late) {
@@ -179,7 +213,7 @@ void AdmittedControl::Expire(const RunPtr& run, const CallerPtr& caller) {
         case Run::State::kInLine:
           Refuse(caller, too_late ? Why::kDeadline : Why::kWait, &outbox);
           if (!run->Wanted()) {
-            LineOf(run->priority).Remove(run->query.tenant, run);
+            LineOf(run->priority).Remove(run->queries.tenant, run);
             Forget(run);
           }
           break;
@@ -195,22 +229,22 @@ void AdmittedControl::Expire(const RunPtr& run, const CallerPtr& caller) {
   Perform(std::move(outbox));
 }
 
-void AdmittedControl::Answer(const RunPtr& run, absl::StatusOr<ControlAnswer> answer) {
+void AdmittedControl::Answer(const RunPtr& run, Answers answers) {
   const absl::Duration now = clock_->Steady();
   Outbox outbox;
   std::vector<CallerPtr> callers;
   bool again = false;
   {
     base::MutexLock lock(&mutex_);
-    if (answer.ok()) {
+    if (answers.ok()) {
       // The database's own time: that of a busy lane, which hears of the answer late, is no sign of congestion.
-      const absl::Duration latency = answer->answered_at - answer->started_at;
-      limit_.Sample(now, run->statement(), std::max(latency, absl::ZeroDuration()), running_);
+      const absl::Duration latency = answers->front().answered_at - answers->front().started_at;
+      limit_.Sample(now, run->statement, std::max(latency, absl::ZeroDuration()), running_);
       retries_ = std::min(retries_ + options_.retry_share, options_.retry_burst);
-    } else if (absl::IsDeadlineExceeded(answer.status())) {
-      limit_.Sample(now, run->statement(), now - run->sent_at, running_);
-    } else if (absl::IsUnavailable(answer.status()) && !run->retried) {
-      if (retries_ >= 1 && now + options_.retry_after + limit_.Best(run->statement()) < run->deadline) {
+    } else if (absl::IsDeadlineExceeded(answers.status())) {
+      limit_.Sample(now, run->statement, now - run->sent_at, running_);
+    } else if (absl::IsUnavailable(answers.status()) && !run->retried) {
+      if (retries_ >= 1 && now + options_.retry_after + limit_.Best(run->statement) < run->deadline) {
         retries_ -= 1;
         run->retried = true;
         retried_->Add();
@@ -231,10 +265,10 @@ void AdmittedControl::Answer(const RunPtr& run, absl::StatusOr<ControlAnswer> an
   if (callers.size() > 1) shared_->Add(static_cast<double>(callers.size() - 1));
   for (const CallerPtr& caller : callers) {
     if (caller == run->callers.front()) continue;
-    caller->reply_on->Post([done = std::move(caller->done), answer]() mutable { done(std::move(answer)); });
+    caller->reply_on->Post([done = std::move(caller->done), answers]() mutable { done(std::move(answers)); });
   }
   // This runs on the executor of the first.
-  if (!callers.empty() && callers.front() == run->callers.front()) callers.front()->done(std::move(answer));
+  if (!callers.empty() && callers.front() == run->callers.front()) callers.front()->done(std::move(answers));
 }
 
 void AdmittedControl::Finish(const RunPtr& run, absl::Duration now, std::vector<CallerPtr>* callers, Outbox* outbox) {
@@ -269,8 +303,17 @@ void AdmittedControl::Perform(Outbox outbox) {
 
 void AdmittedControl::Send(const RunPtr& run) {
   run->sent_at = clock_->Steady();
-  control_->Load(run->query, run->deadline - run->sent_at, run->callers.front()->reply_on,
-                 [this, run](absl::StatusOr<ControlAnswer> answer) { Answer(run, std::move(answer)); });
+  const absl::Duration timeout = run->deadline - run->sent_at;
+  base::Executor* const reply_on = run->callers.front()->reply_on;
+  auto answered = [this, run](Answers answers) { Answer(run, std::move(answers)); };
+  if (run->queries.arguments.size() > 1) return control_->LoadSet(run->queries, timeout, reply_on, std::move(answered));
+  control_->Load(run->queries.At(0), timeout, reply_on,
+                 [answered = std::move(answered)](absl::StatusOr<ControlAnswer> answer) mutable {
+                   if (!answer.ok()) return answered(std::move(answer).status());
+                   std::vector<ControlAnswer> answers;
+                   answers.push_back(*std::move(answer));
+                   answered(std::move(answers));
+                 });
 }
 
 FairLine<AdmittedControl::RunPtr>& AdmittedControl::LineOf(Priority priority) {
@@ -285,14 +328,14 @@ void AdmittedControl::Enqueue(const RunPtr& run, absl::Duration now, Outbox* out
   if (callers_.empty()) calm_at_ = now;
   run->state = Run::State::kInLine;
   run->since = now;
-  LineOf(run->priority).Push(run->query.tenant, run);
+  LineOf(run->priority).Push(run->queries.tenant, run);
 }
 
 void AdmittedControl::Raise(const RunPtr& run) {
   if (run->state == Run::State::kInLine) {
-    behind_.Remove(run->query.tenant, run);
+    behind_.Remove(run->queries.tenant, run);
     if (callers_.empty()) calm_at_ = clock_->Steady();
-    callers_.Push(run->query.tenant, run);
+    callers_.Push(run->queries.tenant, run);
   }
   run->priority = Priority::kCaller;
 }
@@ -317,7 +360,7 @@ AdmittedControl::RunPtr AdmittedControl::Next(Priority priority, absl::Duration 
   const bool overloaded = priority == Priority::kCaller && now - calm_at_ > options_.calm;
   while (!line.empty()) {
     const RunPtr run = line.Pop(overloaded ? FairLine<RunPtr>::Take::kNewest : FairLine<RunPtr>::Take::kOldest);
-    const absl::Duration best = limit_.Best(run->statement());
+    const absl::Duration best = limit_.Best(run->statement);
     if (now - run->since > (overloaded ? std::max(options_.wait_overloaded, best) : options_.wait_max)) {
       Drop(run, Why::kWait, outbox);
       continue;
@@ -383,7 +426,7 @@ void AdmittedControl::Forget(const RunPtr& run) {
 absl::Duration AdmittedControl::Due(const Run& run, const Caller& caller) const {
   if (run.state == Run::State::kSent) return caller.deadline;
   const absl::Duration since = run.state == Run::State::kParked ? run.since : std::max(run.since, caller.since);
-  return std::min(since + options_.wait_max, caller.deadline - limit_.Best(run.statement()));
+  return std::min(since + options_.wait_max, caller.deadline - limit_.Best(run.statement));
 }
 
 void AdmittedControl::Show(absl::Duration now) {

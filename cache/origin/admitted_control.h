@@ -7,7 +7,7 @@
 //   control.background()->Load(...);   // a refresh: behind every caller
 //
 // TERMINOLOGY
-//   question  statement, tenant and arguments: what has one answer at one moment.
+//   question  statement, tenant and arguments, of one query or of a set: what has one answer at one moment.
 //   run       one statement at the database, for one caller or for several who ask the same question.
 //
 // A run goes, in this order, through
@@ -19,7 +19,8 @@
 // caller came. Nobody joins a run that was sent; its answer may have been read before the caller came. So however many
 // ask, a question costs two runs at a time: the one that is under way, and the one behind it.
 //
-// **Limit.** concurrency_limit.h. The background has at most half of it.
+// **Limit.** concurrency_limit.h. The background has at most half of it. A set is one statement, and takes one place;
+// how long it takes is compared with sets of about its size.
 //
 // **Line.** Callers before the background; among each, tenants take turns (fair_line.h). While the line has been empty
 // within `calm`, the oldest goes first and may wait for `wait_max`. When it has not, it is not a burst that stands in
@@ -80,6 +81,7 @@ class AdmittedControl final : public Control {
   AdmittedControl(Options options, Control* control, const base::Clock* clock, base::Metrics* metrics);
 
   void Load(Query query, absl::Duration timeout, base::Executor* reply_on, Callback done) override;
+  void LoadSet(QuerySet queries, absl::Duration timeout, base::Executor* reply_on, SetCallback done) override;
 
   // The same, for loads that nobody waits for. Lives as long as this.
   Control* background() { return &background_; }
@@ -92,6 +94,7 @@ class AdmittedControl final : public Control {
    public:
     explicit Background(AdmittedControl* control) : control_(control) {}
     void Load(Query query, absl::Duration timeout, base::Executor* reply_on, Callback done) override;
+    void LoadSet(QuerySet queries, absl::Duration timeout, base::Executor* reply_on, SetCallback done) override;
 
    private:
     AdmittedControl* const control_;
@@ -107,9 +110,12 @@ class AdmittedControl final : public Control {
     RunPtr next;      // Parked or in line.
   };
 
-  void Admit(Priority priority, Query query, absl::Duration timeout, base::Executor* reply_on, Callback done);
+  using Answers = absl::StatusOr<std::vector<ControlAnswer>>;
+
+  // A single query is a set of one.
+  void Admit(Priority priority, QuerySet queries, absl::Duration timeout, base::Executor* reply_on, SetCallback done);
   void Expire(const RunPtr& run, const CallerPtr& caller);
-  void Answer(const RunPtr& run, absl::StatusOr<ControlAnswer> answer);
+  void Answer(const RunPtr& run, Answers answers);
   // Does what was decided under the lock.
   void Perform(Outbox outbox);
   void Send(const RunPtr& run);

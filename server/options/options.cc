@@ -336,7 +336,8 @@ const std::vector<Field>& Fields() {
       {"drain_timeout", "DURATION", "10s",
        "After SIGTERM: how long calls that are under way may take before they are cancelled.", false,
        Duration(FIELD(drain_timeout), Milliseconds(0), Minutes(10))},
-      {"limits.max_message_bytes", "N", "8388608", "Largest gRPC message that is accepted.", false,
+      {"limits.max_message_bytes", "N", "8388608",
+       "Largest gRPC message that is accepted, and most that the answers of a batch may have together.", false,
        Number(FIELD(max_message_bytes), 4 << 10, 256 << 20)},
       {"log_level", "LEVEL", "info", "debug, info, warning or error.", false, StoreLogLevel},
   };

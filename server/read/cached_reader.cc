@@ -46,9 +46,9 @@ absl::Duration AgeOf(const cache::CachedAnswer& answer, absl::Time now) {
 }  // namespace
 
 // One read under way. The request lives until `done` is called.
-struct CachedReader::Op {
+struct CachedReader::Op final : Prepared {
   const v1::ReadRequest* request;
-  v1::ReadResponse* response;
+  v1::ReadResponse* response = nullptr;
   Done done;
   absl::Duration deadline;  // Clock::Steady()
 
@@ -72,7 +72,20 @@ struct CachedReader::Op {
   absl::Duration asked_at;           // When the candidate was asked,
   absl::Duration candidate_latency;  // and where sampled, how long it took.
 
+  // Reads under different revisions are never equal, whatever a default has become between them.
+  std::string Question() const override {
+    std::string question = absl::StrCat(catalog->revision(), "|", endpoint->name, "|", request->tenant().size(), ":",
+                                        request->tenant(), "|", request->consistency(), "|", request->at_least());
+    for (const auto& argument : arguments) {
+      argument ? absl::StrAppend(&question, "|", argument->size(), ":", *argument)
+               : absl::StrAppend(&question, "|null");
+    }
+    return question;
+  }
+
   cache::Query AsQuery() const { return {catalog, endpoint, request->tenant(), arguments}; }
+  // For the load that the caller waits for.
+  cache::Query AsLoad() const { return {catalog, endpoint, request->tenant(), arguments, gathering, place}; }
   Drawn AsDrawn() const { return {AsQuery(), key, window, mode == flags::Mode::kCache}; }
 };
 
@@ -169,19 +182,28 @@ CachedReader::CachedReader(Options options, Deps deps)
 
 CachedReader::~CachedReader() = default;
 
-void CachedReader::Read(const v1::ReadRequest& request, v1::ReadResponse* response, absl::Duration timeout, Done done) {
+absl::StatusOr<std::unique_ptr<Reader::Prepared>> CachedReader::Prepare(const v1::ReadRequest& request) {
   auto op = std::make_unique<Op>();
   op->request = &request;
+  if (absl::Status status = LookUp(op.get()); !status.ok()) {
+    CountError(status);
+    return status;
+  }
+  return op;
+}
+
+void CachedReader::Start(std::unique_ptr<Prepared> read, v1::ReadResponse* response, absl::Duration timeout,
+                         Done done) {
+  OpPtr op(static_cast<Op*>(read.release()));
   op->response = response;
   op->done = std::move(done);
   op->deadline = deps_.clock->Steady() + timeout;
-  if (absl::Status status = Prepare(op.get()); !status.ok()) return Fail(std::move(op), std::move(status));
   if (op->route.from_cache) return ReadCache(std::move(op));
   if (op->route.verify) return ReadShadow(std::move(op));
   ReadDatabase(std::move(op), nullptr);
 }
 
-absl::Status CachedReader::Prepare(Op* op) {
+absl::Status CachedReader::LookUp(Op* op) {
   const v1::ReadRequest& request = *op->request;
   if (absl::Status names = CheckNames(request); !names.ok()) return names;
   op->catalog = catalog_.Refresh();
@@ -267,7 +289,7 @@ bool CachedReader::ReadDatabase(OpPtr op, std::shared_ptr<ShadowRead> shadow) {
     Fail(std::move(op), absl::DeadlineExceededError(kTooLate));
     return false;
   }
-  cache::Query query = op->AsQuery();
+  cache::Query query = op->AsLoad();
   deps_.control->Load(std::move(query), remaining, deps_.executor,
                       [this, asked_at, op = std::move(op),
                        shadow = std::move(shadow)](absl::StatusOr<cache::ControlAnswer> answer) mutable {
@@ -422,7 +444,7 @@ void CachedReader::Fill(OpPtr op, cache::Fences fences) {
   }
   const absl::Duration remaining = op->deadline - deps_.clock->Steady();
   if (remaining <= absl::ZeroDuration()) return Fail(std::move(op), absl::DeadlineExceededError(kTooLate));
-  cache::Miss miss{op->AsQuery(), op->key, std::move(op->fence_keys), std::move(fences)};
+  cache::Miss miss{op->AsLoad(), op->key, std::move(op->fence_keys), std::move(fences)};
   deps_.filler->Fill(std::move(miss), remaining,
                      [this, op = std::move(op)](absl::StatusOr<cache::Filled> filled) mutable {
                        if (filled.ok() && filled->from_store) {
@@ -509,9 +531,13 @@ void CachedReader::Finish(OpPtr op, v1::Source source, bool found, absl::Duratio
 }
 
 void CachedReader::Fail(OpPtr op, absl::Status status) {
+  CountError(status);
+  op->done(std::move(status));
+}
+
+void CachedReader::CountError(const absl::Status& status) {
   const size_t code = static_cast<size_t>(status.raw_code());
   if (code < counters_->errors.size()) counters_->errors[code]->Add();
-  op->done(std::move(status));
 }
 
 }  // namespace shadowline::server

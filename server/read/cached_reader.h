@@ -21,8 +21,8 @@
 // were looked at; what the candidate answers is put there. Both where NearTerms allow it.
 //
 // Ownership: borrows everything in Deps; each must outlive the executor's last task.
-// Threads:   belongs to one executor, on which Read is called, `done` is called (for a request that is refused, inside
-//            Read), and which store and filler belong to. Control, Board, CatalogHolder and Verifier are shared.
+// Threads:   belongs to one executor, on which it is called, `done` is called (for a request that is refused, inside
+//            the call), and which store and filler belong to. Control, Board, CatalogHolder and Verifier are shared.
 // Errors:    those of ReadService.Read.
 // Cost:      a hit that is not sampled takes no lock.
 // Limits:    shadow_reads_max, refreshes_max.
@@ -92,8 +92,9 @@ class CachedReader final : public Reader {
   CachedReader(Options options, Deps deps);
   ~CachedReader() override;
 
-  void Read(const shadowline::v1::ReadRequest& request, shadowline::v1::ReadResponse* response, absl::Duration timeout,
-            Done done) override;
+  absl::StatusOr<std::unique_ptr<Prepared>> Prepare(const shadowline::v1::ReadRequest& request) override;
+  void Start(std::unique_ptr<Prepared> read, shadowline::v1::ReadResponse* response, absl::Duration timeout,
+             Done done) override;
 
  private:
   struct Op;
@@ -102,8 +103,8 @@ class CachedReader final : public Reader {
   class NearSide;
   using OpPtr = std::unique_ptr<Op>;
 
-  // Fills in everything about `op` but its messages; on error no query was made.
-  absl::Status Prepare(Op* op);
+  // Fills in everything about `op` but what Start brings; on error no query was made.
+  absl::Status LookUp(Op* op);
   // May `op` be answered from the cache now? If not, its route says where it goes instead.
   bool StillFromCache(Op* op);
 
@@ -130,6 +131,7 @@ class CachedReader final : public Reader {
   // The response's body is there already.
   void Finish(OpPtr op, shadowline::v1::Source source, bool found, absl::Duration age, uint64_t etag);
   void Fail(OpPtr op, absl::Status status);
+  void CountError(const absl::Status& status);
 
   const Options options_;
   const Deps deps_;

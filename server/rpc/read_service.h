@@ -1,7 +1,8 @@
-// ReadService receives Read calls on the lanes and hands them to each lane's Reader.
+// ReadService receives Read and BatchRead calls on the lanes and hands them to each lane's readers.
 //
 // Ownership: borrows lanes and readers; each must outlive it. Threads: each call lives on one lane.
-// Limits:    `in_flight_max` calls a lane; further ones are refused with RESOURCE_EXHAUSTED as they arrive.
+// Limits:    `in_flight_max` reads a lane, a batch counting as its different reads; what would be beyond it is refused
+//            with RESOURCE_EXHAUSTED as it arrives.
 #ifndef SHADOWLINE_SERVER_RPC_READ_SERVICE_H_
 #define SHADOWLINE_SERVER_RPC_READ_SERVICE_H_
 
@@ -12,6 +13,7 @@
 
 #include "absl/time/time.h"
 #include "base/metrics.h"
+#include "server/read/batch_reader.h"
 #include "server/read/reader.h"
 #include "server/rpc/lane.h"
 #include "shadowline/v1/read.grpc.pb.h"
@@ -33,11 +35,16 @@ class ReadService {
   grpc::Service* service() { return &service_; }
 
   // Begins to receive calls on `lane`: after the server was started and before the lane is.
-  void Serve(Lane* lane, Reader* reader);
+  void Serve(Lane* lane, Reader* reader, BatchReader* batch_reader);
 
  private:
-  class LaneCalls;
+  struct ReadMethod;
+  struct BatchReadMethod;
+  template <typename Method>
   class Call;
+  template <typename Method>
+  class Calls;
+  class LaneCalls;
 
   const Options options_;
   base::Counter* const refused_;

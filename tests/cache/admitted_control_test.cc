@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/event_loop.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -237,24 +238,35 @@ TEST_F(OverloadTest, ADatabaseThatHangsIsSentNoMoreThanTheLimitAndRefusesTheRest
 class HeldControl final : public Control {
  public:
   struct Held {
-    std::string row;
+    size_t rows;
     absl::Duration timeout;
     base::Executor* reply_on;
-    Callback done;
+    SetCallback done;
   };
 
   void Load(Query query, absl::Duration timeout, base::Executor* reply_on, Callback done) override {
-    rows.push_back(query.tenant + "/" + *query.arguments[0]);
-    held_.push_back({rows.back(), timeout, reply_on, std::move(done)});
+    LoadSet({query.catalog, query.endpoint, query.tenant, {query.arguments}}, timeout, reply_on,
+            [done = std::move(done)](absl::StatusOr<std::vector<ControlAnswer>> answers) mutable {
+              answers.ok() ? done(answers->front()) : done(answers.status());
+            });
+  }
+  void LoadSet(QuerySet queries, absl::Duration timeout, base::Executor* reply_on, SetCallback done) override {
+    rows.push_back(queries.tenant + "/" +
+                   absl::StrJoin(queries.arguments, ",", [](std::string* out, const Arguments& arguments) {
+                     absl::StrAppend(out, arguments.empty() ? "" : *arguments[0]);
+                   }));
+    held_.push_back({queries.arguments.size(), timeout, reply_on, std::move(done)});
   }
 
-  // The oldest load that is held.
+  // The oldest load that is held; each of a set gets the same answer.
   void Finish(absl::StatusOr<ControlAnswer> answer) {
     ASSERT_FALSE(held_.empty());
     Held held = std::move(held_.front());
     held_.erase(held_.begin());
+    absl::StatusOr<std::vector<ControlAnswer>> answers = std::vector<ControlAnswer>();
+    answer.ok() ? answers->assign(held.rows, *answer) : void(answers = answer.status());
     held.reply_on->Post(
-        [done = std::move(held.done), answer = std::move(answer)]() mutable { done(std::move(answer)); });
+        [done = std::move(held.done), answers = std::move(answers)]() mutable { done(std::move(answers)); });
   }
   size_t held() const { return held_.size(); }
   absl::Duration timeout() const { return held_.front().timeout; }
@@ -285,6 +297,18 @@ class AdmittedControlTest : public testing::Test {
                     caller->status = answer.status();
                     if (answer.ok()) caller->body = answer->body;
                   });
+  }
+  void AskSet(const std::vector<std::string>& rows, Caller* caller, absl::Duration timeout = absl::Seconds(5)) {
+    QuerySet queries{catalog_, &catalog_->endpoints()[0], "acme", {}};
+    for (const std::string& row : rows) queries.arguments.push_back({row});
+    control_.LoadSet(std::move(queries), timeout, world_.executor(),
+                     [caller, count = rows.size()](absl::StatusOr<std::vector<ControlAnswer>> answers) {
+                       ++caller->answers;
+                       caller->status = answers.status();
+                       if (!answers.ok()) return;
+                       EXPECT_EQ(answers->size(), count);
+                       caller->body = answers->back().body;
+                     });
   }
   void Finish(absl::StatusOr<ControlAnswer> answer) {
     database_.Finish(std::move(answer));
@@ -325,6 +349,67 @@ TEST_F(AdmittedControlTest, CallersInLineShareTheirLoad) {
   EXPECT_EQ(first.body, "one");
   EXPECT_EQ(second.body, "one");
   EXPECT_EQ(database_.held(), 0u);
+}
+
+TEST_F(AdmittedControlTest, ASetTakesOnePlace) {
+  Caller set, behind;
+  AskSet({"1", "2", "3"}, &set);
+  Ask("4", &behind);
+  EXPECT_THAT(database_.rows, testing::ElementsAre("acme/1,2,3"));
+  Finish("of the set");
+  EXPECT_EQ(set.body, "of the set");
+  EXPECT_THAT(database_.rows, testing::ElementsAre("acme/1,2,3", "acme/4"));
+  Finish("behind");
+  EXPECT_EQ(behind.body, "behind");
+}
+
+TEST_F(AdmittedControlTest, ASetWaitsInLineAndIsSharedByItsEqualsAlone) {
+  Caller other, first, second, one, longer;
+  Ask("other", &other);
+  AskSet({"1", "2"}, &first);
+  AskSet({"1", "2"}, &second);
+  Ask("1", &one);
+  AskSet({"1", "2", "3"}, &longer);
+  for (const char* body : {"other", "two", "one", "three"}) Finish(body);
+  EXPECT_THAT(database_.rows, testing::ElementsAre("acme/other", "acme/1,2", "acme/1", "acme/1,2,3"));
+  EXPECT_EQ(first.body, "two");
+  EXPECT_EQ(second.body, "two");
+  EXPECT_EQ(one.body, "one");
+  EXPECT_EQ(longer.body, "three");
+}
+
+TEST_F(AdmittedControlTest, SetsOfAnEndpointWithoutParametersAreToldApartBySize) {
+  const auto catalog = [] {
+    std::vector<Endpoint> endpoints(1);
+    endpoints[0].name = "pricing/all";
+    endpoints[0].timeout = absl::Seconds(5);
+    return std::make_shared<CompiledCatalog>(1, shadowline::v1::Catalog(), std::move(endpoints));
+  }();
+  Caller other;
+  Ask("other", &other);
+  std::vector<size_t> sizes;
+  for (const size_t size : {2, 3}) {
+    control_.LoadSet({catalog, &catalog->endpoints()[0], "acme", std::vector<Arguments>(size)}, absl::Seconds(5),
+                     world_.executor(), [&sizes](absl::StatusOr<std::vector<ControlAnswer>> answers) {
+                       sizes.push_back(answers.ok() ? answers->size() : 0);
+                     });
+  }
+  for (const char* body : {"other", "two", "three"}) Finish(body);
+  EXPECT_THAT(sizes, testing::ElementsAre(2, 3));
+}
+
+TEST_F(AdmittedControlTest, ASetIsRefusedRetriedAndFailsAsAWhole) {
+  Caller set, late;
+  AskSet({"1", "2"}, &set);
+  AskSet({"3", "4"}, &late);
+  world_.RunFor(absl::Milliseconds(101));
+  EXPECT_TRUE(absl::IsResourceExhausted(late.status)) << late.status;
+  Finish(absl::UnavailableError("away"));
+  world_.RunFor(absl::Milliseconds(10));
+  EXPECT_THAT(database_.rows, testing::ElementsAre("acme/1,2", "acme/1,2"));
+  Finish(absl::InvalidArgumentError("one of them"));
+  EXPECT_EQ(set.status, absl::InvalidArgumentError("one of them"));
+  EXPECT_EQ(set.answers + late.answers, 2);
 }
 
 TEST_F(AdmittedControlTest, AnotherTenantsQuestionIsAnotherQuestion) {

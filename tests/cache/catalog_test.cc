@@ -406,6 +406,15 @@ TEST(ScanSqlTest, ReplacesParametersInCodeAlone) {
   EXPECT_EQ(Scan("SELECT v[1:2], col$:a"), "SELECT v[1:2], col$ $2");
 }
 
+TEST(ScanSqlTest, ParametersAreReplacedOnceMoreInCodeAlone) {
+  const auto name = [](size_t number) { return absl::StrCat("<", number, ">"); };
+  EXPECT_EQ(ReplaceParameters("SELECT $1, $12::int FROM a WHERE b = ANY($2) LIMIT $3", name),
+            "SELECT <1>, <12>::int FROM a WHERE b = ANY(<2>) LIMIT <3>");
+  const std::string none = "SELECT '$1', E'\\'$1', \"$1\", a$1, $x$ $1 $x$ /* $1 /* $1 */ $1 */ -- $1";
+  EXPECT_EQ(ReplaceParameters(none, name), none);
+  EXPECT_EQ(ReplaceParameters("SELECT 1 -- $1\n, $1", name), "SELECT 1 -- $1\n, <1>");
+}
+
 TEST(ScanSqlTest, WhatPostgresReadsAsSomethingNewIsReadSo) {
   // After digits a text or a dollar quote begins; an identifier may contain a dollar.
   EXPECT_EQ(Scan(R"(SELECT 1e'\':a', :a)"), R"(SELECT 1e'\':a', $2)");

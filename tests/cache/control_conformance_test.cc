@@ -57,6 +57,14 @@ Query ItemQuery(const std::string& tenant, int64_t id) {
       {absl::StrCat(id)});
 }
 
+// The same of several items of a tenant.
+QuerySet ItemQueries(const std::string& tenant, const std::vector<int64_t>& ids) {
+  const Query first = ItemQuery(tenant, ids.at(0));
+  QuerySet queries{first.catalog, first.endpoint, tenant, {}};
+  for (const int64_t id : ids) queries.arguments.push_back({absl::StrCat(id)});
+  return queries;
+}
+
 // absl's own is not known to ThreadSanitizer.
 class Notification {
  public:
@@ -94,6 +102,14 @@ class SimControlWorld {
       result = std::move(answer);
     });
     EXPECT_FALSE(result.has_value()) << "answered inside of Load";
+    world_.RunUntilIdle();
+    return result.value_or(absl::InternalError("never answered"));
+  }
+  absl::StatusOr<std::vector<ControlAnswer>> LoadSet(QuerySet queries, absl::Duration timeout = absl::Seconds(10)) {
+    std::optional<absl::StatusOr<std::vector<ControlAnswer>>> result;
+    control_.LoadSet(std::move(queries), timeout, world_.executor(),
+                     [&result](absl::StatusOr<std::vector<ControlAnswer>> answers) { result = std::move(answers); });
+    EXPECT_FALSE(result.has_value()) << "answered inside of LoadSet";
     world_.RunUntilIdle();
     return result.value_or(absl::InternalError("never answered"));
   }
@@ -164,6 +180,16 @@ class PostgresControlWorld {
     absl::StatusOr<ControlAnswer> result = absl::InternalError("never answered");
     control->Load(std::move(query), timeout, &loop_, [&](absl::StatusOr<ControlAnswer> answer) {
       result = std::move(answer);
+      answered.Notify();
+    });
+    answered.WaitForNotification();
+    return result;
+  }
+  absl::StatusOr<std::vector<ControlAnswer>> LoadSet(QuerySet queries, absl::Duration timeout = absl::Seconds(10)) {
+    Notification answered;
+    absl::StatusOr<std::vector<ControlAnswer>> result = absl::InternalError("never answered");
+    control().LoadSet(std::move(queries), timeout, &loop_, [&](absl::StatusOr<std::vector<ControlAnswer>> answers) {
+      result = std::move(answers);
       answered.Notify();
     });
     answered.WaitForNotification();
@@ -291,6 +317,65 @@ TYPED_TEST(ControlConformanceTest, IsUnavailableWhileTheDatabaseIsAwayAndRecover
   }
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_EQ(answer->body, R"({"name":"one"})");
+}
+
+TYPED_TEST(ControlConformanceTest, ASetIsAnsweredInItsOrderAtOneSnapshot) {
+  this->world_.Write("acme", 1, "one");
+  this->world_.Write("acme", 3, "three");
+  this->world_.Write("globex", 2, "not hers");
+  const absl::Time before = this->world_.Now();
+  const auto answers = this->world_.LoadSet(ItemQueries("acme", {3, 2, 1, 3}));
+  ASSERT_TRUE(answers.ok()) << answers.status();
+  ASSERT_EQ(answers->size(), 4u);
+  EXPECT_EQ((*answers)[0].body, R"({"name":"three"})");
+  EXPECT_FALSE((*answers)[1].found);
+  EXPECT_EQ((*answers)[1].body, "");
+  EXPECT_EQ((*answers)[2].body, R"({"name":"one"})");
+  EXPECT_EQ((*answers)[3].body, R"({"name":"three"})");
+  for (const ControlAnswer& answer : *answers) {
+    EXPECT_EQ(answer.snapshot, answers->front().snapshot);
+    EXPECT_TRUE(ParseSnapshot(answer.snapshot).ok()) << answer.snapshot;
+    EXPECT_LE(before, answer.started_at);
+    EXPECT_LE(answer.started_at, answer.answered_at);
+    EXPECT_LE(answer.answered_at, this->world_.Now());
+  }
+}
+
+TYPED_TEST(ControlConformanceTest, ASetOfTheMostIsAnswered) {
+  std::vector<int64_t> ids;
+  for (size_t id = 1; id <= QuerySet::kMost; ++id) ids.push_back(static_cast<int64_t>(id));
+  this->world_.Write("acme", 256, "the last");
+  const auto answers = this->world_.LoadSet(ItemQueries("acme", ids));
+  ASSERT_TRUE(answers.ok()) << answers.status();
+  ASSERT_EQ(answers->size(), QuerySet::kMost);
+  EXPECT_FALSE(answers->front().found);
+  EXPECT_EQ(answers->back().body, R"({"name":"the last"})");
+}
+
+TYPED_TEST(ControlConformanceTest, ASetGivesUpAtTheDeadlineAndAtTheEndpointsTimeout) {
+  this->world_.Hang();
+  const absl::Time before = this->world_.Now();
+  EXPECT_EQ(this->world_.LoadSet(ItemQueries("acme", {1, 2}), absl::Milliseconds(100)).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  EXPECT_GE(this->world_.Now() - before, absl::Milliseconds(95));
+  Endpoint endpoint = *ItemQuery("acme", 1).endpoint;
+  endpoint.timeout = absl::Milliseconds(50);
+  QuerySet queries = ItemQueries("acme", {1, 2});
+  queries.catalog = OneEndpoint(endpoint);
+  queries.endpoint = &queries.catalog->endpoints()[0];
+  EXPECT_EQ(this->world_.LoadSet(queries, absl::Hours(1)).status().code(), absl::StatusCode::kDeadlineExceeded);
+  this->world_.StopHanging();
+  EXPECT_TRUE(this->world_.LoadSet(ItemQueries("acme", {1, 2})).ok());
+}
+
+TYPED_TEST(ControlConformanceTest, ASetIsUnavailableWhileTheDatabaseIsAway) {
+  ASSERT_TRUE(this->world_.LoadSet(ItemQueries("acme", {1, 2})).ok());
+  this->world_.GoAway();
+  const absl::Time gone_by = this->world_.Now() + absl::Seconds(10);
+  while (this->world_.LoadSet(ItemQueries("acme", {1, 2})).ok() && this->world_.Now() < gone_by) {
+  }
+  EXPECT_EQ(this->world_.LoadSet(ItemQueries("acme", {1, 2})).status().code(), absl::StatusCode::kUnavailable);
+  this->world_.ComeBack();
 }
 
 // ---- What only a real database can show ----
@@ -450,6 +535,194 @@ TEST_F(PostgresControlTest, ErrorsNeverQuoteAnArgument) {
       Ask(MakeEndpoint("SELECT x FROM nowhere WHERE a = $1 AND b = $2", {{"t", ParameterType::kText}}), {secret});
   EXPECT_EQ(missing.status().code(), absl::StatusCode::kInternal);
   EXPECT_THAT(missing.status().message(), testing::AllOf(HasSubstr("nowhere"), Not(HasSubstr(secret))));
+}
+
+// ---- Sets, on a real database ----
+
+class PostgresSetTest : public PostgresControlTest {
+ protected:
+  PostgresSetTest() {
+    world_.Sql(
+        "CREATE TABLE thing (tenant text, id bigint, n numeric, label text, PRIMARY KEY (tenant, id));"
+        "INSERT INTO thing SELECT 'acme', id, id / 7.0, 'thing ' || id FROM generate_series(1, 50) AS id");
+  }
+
+  absl::StatusOr<std::vector<ControlAnswer>> AskSet(const Endpoint& endpoint, std::vector<Arguments> arguments) {
+    const Query first = MakeQuery(endpoint, "acme", arguments.at(0));
+    return world_.LoadSet({first.catalog, first.endpoint, "acme", std::move(arguments)});
+  }
+  // Each answer of the set is byte for byte that of a load.
+  void ExpectLikeLoads(const Endpoint& endpoint, const std::vector<Arguments>& arguments) {
+    SCOPED_TRACE(endpoint.sql);
+    const auto answers = AskSet(endpoint, arguments);
+    ASSERT_TRUE(answers.ok()) << answers.status();
+    ASSERT_EQ(answers->size(), arguments.size());
+    for (size_t i = 0; i < arguments.size(); ++i) {
+      const auto one = Ask(endpoint, arguments[i]);
+      ASSERT_TRUE(one.ok()) << one.status();
+      EXPECT_EQ((*answers)[i].found, one->found) << i;
+      EXPECT_EQ((*answers)[i].body, one->body) << i;
+    }
+  }
+  double Statements() {
+    const std::string exposed = world_.metrics()->Expose();
+    const std::string name = "shadowline_control_statements_total{pool=\"control\"} ";
+    return std::stod(exposed.substr(exposed.find(name) + name.size()));
+  }
+};
+
+TEST_F(PostgresSetTest, EveryTypeIsWhatItIsInASingleLoad) {
+  const Endpoint endpoint =
+      MakeEndpoint("SELECT $1 AS tenant, $2 AS b, $3 AS i, $4 AS il, $5 AS n, $6 AS t, $7 AS tl, $8 AS ts",
+                   {{"b", ParameterType::kBoolean},
+                    {"i", ParameterType::kInteger},
+                    {"il", ParameterType::kIntegerList},
+                    {"n", ParameterType::kNumber},
+                    {"t", ParameterType::kText},
+                    {"tl", ParameterType::kTextList},
+                    {"ts", ParameterType::kTextSet}});
+  ExpectLikeLoads(endpoint, {{"true", "-9223372036854775808", "{1,2}", "1e+22", R"(it's "\)",
+                              R"({"a,b","\\\"","NULL",""})", R"({"x"})"},
+                             {{}, {}, {}, {}, {}, {}, {}},
+                             {"false", "0", "{}", "0.10", "", "{}", "{}"},
+                             {"true", "1", "{3}", "-1.50", "NULL", R"({"{}","},{","\\"})", R"({"\"","a\\\\"})"},
+                             {"false", "9223372036854775807", "{5,4,5}", "1e-7", "{a,b}", R"({"","",""})", "{}"},
+                             {"true", "1", {}, "3", "\xe2\x80\x99$1$2$$", R"({"\xe2\x80\x99"})", {}}});
+}
+
+TEST_F(PostgresSetTest, AParameterMeansTheSameWhereverItStands) {
+  const std::vector<std::pair<std::string, ParameterType>> parameters = {
+      {"i", ParameterType::kInteger}, {"l", ParameterType::kIntegerList}, {"t", ParameterType::kText}};
+  const std::vector<Arguments> arguments = {
+      {"3", "{3,1,2}", "a"}, {"1", "{}", "b"}, {"2", "{7}", ""}, {"40", {}, {}}, {"3", "{1}", "$2"}};
+  for (const char* sql : {
+           // Names that PostgreSQL makes up.
+           "SELECT $2::int, $4::varchar(1) FROM thing WHERE tenant = $1 AND id = 1",
+           "SELECT coalesce($2, 0), $3[1], upper($4) FROM thing WHERE tenant = $1 AND id = 1",
+           "SELECT (SELECT row_to_json(x) FROM (SELECT $2, $3, $4) AS x) AS nested, $1 AS tenant",
+           "SELECT CASE WHEN $2 > 2 THEN $4 END, nullif($2, 3), ARRAY[$2], ($3)[1:2] WHERE $1 = 'acme'",
+           // Places where a column is not allowed.
+           "SELECT string_agg(label, ',') AS all FROM (SELECT label FROM thing WHERE tenant = $1 ORDER BY id LIMIT $2) "
+           "AS x",
+           "SELECT label FROM thing WHERE tenant = $1 ORDER BY id OFFSET $2 ROWS FETCH FIRST 1 ROWS ONLY",
+           "SELECT array_agg(s) AS s FROM (SELECT sum(id) OVER (ORDER BY id ROWS $2 PRECEDING) AS s FROM thing WHERE "
+           "tenant = $1) AS x",
+           "SELECT array_agg(g) AS g FROM generate_series(1, $2) AS g WHERE $1 = 'acme'",
+           // Groups, sets, scopes.
+           "SELECT $2 AS i, count(*) AS n FROM thing WHERE tenant = $1 AND id <= $2 GROUP BY $2",
+           "SELECT count(*) FILTER (WHERE id > $2) AS above, sum(id * $2) AS sum, max($4 || label) AS most FROM thing "
+           "WHERE tenant = $1",
+           "SELECT DISTINCT $2 AS i, $4 AS t FROM thing WHERE tenant = $1 ORDER BY $2 LIMIT 1",
+           "SELECT array_agg(id ORDER BY id) AS ids FROM thing WHERE tenant = $1 AND id = ANY($3)",
+           "SELECT n, label FROM thing WHERE tenant = $1 AND id = $2 AND label <> 'thing 40'",
+           "WITH RECURSIVE up(i) AS (SELECT $2 UNION ALL SELECT i + 1 FROM up WHERE i < $2 + 3) SELECT sum(i) AS sum, "
+           "(SELECT $1) AS tenant FROM up",
+           "WITH mine AS MATERIALIZED (SELECT * FROM thing WHERE tenant = $1 AND id > $2) SELECT min(id) AS a, max(id) "
+           "AS "
+           "b FROM mine",
+           "SELECT x.a FROM (SELECT $2 AS a UNION SELECT $2 UNION SELECT $2) AS x WHERE $1 = 'acme'",
+           "SELECT thing.id, other.id AS other FROM thing, LATERAL (SELECT id FROM thing AS t WHERE t.tenant = $1 AND "
+           "t.id > "
+           "thing.id + $2 ORDER BY id LIMIT 1) AS other WHERE thing.tenant = $1 AND thing.id = $2",
+           "SELECT id FROM thing WHERE tenant = $1 AND EXISTS (SELECT FROM thing AS t WHERE t.id = thing.id AND EXISTS "
+           "(SELECT FROM thing AS u WHERE u.id = t.id AND u.id = $2))",
+           "SELECT percentile_cont($2 / 100.0) WITHIN GROUP (ORDER BY id) AS p FROM thing WHERE tenant = $1",
+           // What only looks like a parameter.
+           "SELECT '$2' AS text, \"$3\".a, $tag$ $2 $tag$ AS dollar FROM (SELECT $2 AS a) AS \"$3\" WHERE $1 = 'acme' "
+           "/* "
+           "$2 */ -- $2",
+       }) {
+    Endpoint endpoint = MakeEndpoint(sql, parameters);
+    ExpectLikeLoads(endpoint, arguments);
+    endpoint.shape = ResultShape::kRows;
+    ExpectLikeLoads(endpoint, arguments);
+  }
+}
+
+TEST_F(PostgresSetTest, IsOneStatement) {
+  const Endpoint endpoint =
+      MakeEndpoint("SELECT label FROM thing WHERE tenant = $1 AND id = $2", {{"id", ParameterType::kInteger}});
+  std::vector<Arguments> arguments;
+  for (int id = 1; id <= 200; ++id) arguments.push_back({absl::StrCat(id)});
+  ASSERT_TRUE(AskSet(endpoint, arguments).ok());
+  EXPECT_EQ(Statements(), 1);
+  ASSERT_TRUE(AskSet(endpoint, arguments).ok());
+  EXPECT_EQ(Statements(), 2);
+}
+
+TEST_F(PostgresSetTest, AStatementThatHasNoFormForSetsIsUnimplementedAndLoads) {
+  const Endpoint endpoint = MakeEndpoint("SELECT count($2) AS n, $1 AS tenant", {{"i", ParameterType::kInteger}});
+  const auto answers = AskSet(endpoint, {{"1"}, {"2"}});
+  EXPECT_EQ(answers.status().code(), absl::StatusCode::kUnimplemented) << answers.status();
+  EXPECT_THAT(answers.status().message(), testing::AllOf(HasSubstr("test/item"), HasSubstr("42803")));
+  EXPECT_EQ(Body(endpoint, {"1"}), R"({"n":1,"tenant":"acme"})");
+}
+
+TEST_F(PostgresSetTest, OneThatFailsFailsTheSet) {
+  const Endpoint divides = MakeEndpoint("SELECT 1 / $2 AS n, $1 AS tenant", {{"i", ParameterType::kInteger}});
+  EXPECT_TRUE(AskSet(divides, {{"1"}, {"2"}}).ok());
+  const auto zero = AskSet(divides, {{"1"}, {"0"}});
+  EXPECT_EQ(zero.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(zero.status().message(), testing::AllOf(HasSubstr("test/item"), HasSubstr("22012")));
+  EXPECT_EQ(AskSet(divides, {{"1"}, {"one"}}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(AskSet(divides, {{"1"}, {"\xff"}}).status().code(), absl::StatusCode::kInvalidArgument);
+
+  const Endpoint rows =
+      MakeEndpoint("SELECT n FROM generate_series(1, $2) AS n WHERE $1 = 'acme'", {{"i", ParameterType::kInteger}});
+  EXPECT_TRUE(AskSet(rows, {{"1"}, {"0"}}).ok());
+  const auto two = AskSet(rows, {{"1"}, {"2"}});
+  EXPECT_EQ(two.status().code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(two.status().message(), HasSubstr("more than one row"));
+}
+
+TEST_F(PostgresSetTest, NothingOfItCanLeaveItsLiteralOrItsPlace) {
+  const Endpoint endpoint = MakeEndpoint("SELECT $1 AS tenant, $2 AS l, $3 AS t",
+                                         {{"l", ParameterType::kTextList}, {"t", ParameterType::kText}});
+  ExpectLikeLoads(endpoint, {{R"({"'); DROP TABLE thing; --"})", "'); DROP TABLE thing; --"},
+                             {R"({"\\'); DROP TABLE thing; --"})", "\\'); DROP TABLE thing; --"},
+                             {R"({"\",\""})", "\",\""},
+                             {R"({"}"})", "},{"},
+                             {R"({"NULL"})", "null"}});
+  EXPECT_EQ(world_.Scalar("SELECT count(*) FROM thing"), "50");
+  // No array literal of one dimension: it is left to a load to say so.
+  for (const char* list : {"{{1},{2}}", "{\"}", "{\\", "", "{", "1,2"}) {
+    EXPECT_EQ(AskSet(endpoint, {{"{}", "a"}, {list, "b"}}).status().code(), absl::StatusCode::kUnimplemented) << list;
+  }
+}
+
+TEST_F(PostgresSetTest, WritesNothingAndRunsUnderItsIdentity) {
+  world_.Sql(
+      "CREATE FUNCTION add_item(i bigint) RETURNS int LANGUAGE sql AS 'INSERT INTO item VALUES (''x'', i, ''x'') "
+      "RETURNING 1'");
+  const auto writes =
+      AskSet(MakeEndpoint("SELECT add_item($2) AS n, $1 AS tenant", {{"i", ParameterType::kInteger}}), {{"1"}, {"2"}});
+  EXPECT_EQ(writes.status().code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(writes.status().message(), HasSubstr("25006"));
+  EXPECT_EQ(world_.Scalar("SELECT count(*) FROM item"), "0");
+
+  Endpoint settings = MakeEndpoint(
+      "SELECT current_setting('transaction_read_only') AS ro, current_setting('shadowline.viewer', true) AS viewer, $2 "
+      "AS "
+      "i, $1 AS tenant",
+      {{"i", ParameterType::kInteger}, {"viewer", ParameterType::kText}});
+  settings.parameters[1].identity = true;
+  const auto answers = AskSet(settings, {{"1", "o'neil"}, {"2", "o'neil"}});
+  ASSERT_TRUE(answers.ok()) << answers.status();
+  EXPECT_EQ((*answers)[1].body, R"({"ro":"on","viewer":"o'neil","i":2,"tenant":"acme"})");
+  EXPECT_EQ(Body(MakeEndpoint("SELECT current_setting('shadowline.viewer', true) AS viewer, $1 AS tenant")),
+            R"({"viewer":"","tenant":"acme"})");
+}
+
+TEST_F(PostgresSetTest, OfAnotherSessionIsNoAnswer) {
+  const Endpoint plain = MakeEndpoint("SELECT $2 AS i, $1 AS tenant", {{"i", ParameterType::kInteger}});
+  ASSERT_TRUE(AskSet(plain, {{"1"}, {"2"}}).ok());
+  (void)Ask(MakeEndpoint("SELECT set_config('TimeZone', 'Asia/Tokyo', false) AS was, $1 AS tenant"));
+  const auto answers = AskSet(MakeEndpoint("SELECT current_setting('TimeZone') AS zone, $2 AS i, $1 AS tenant",
+                                           {{"i", ParameterType::kInteger}}),
+                              {{"1"}, {"2"}});
+  // Noticed, and read again in a session that is right.
+  ASSERT_TRUE(answers.ok()) << answers.status();
+  EXPECT_EQ((*answers)[1].body, R"({"zone":"UTC","i":2,"tenant":"acme"})");
 }
 
 TEST_F(PostgresControlTest, AFullQueueRefusesAndWhatExpiredInItIsNeverRun) {

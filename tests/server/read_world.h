@@ -7,6 +7,8 @@
 #ifndef SHADOWLINE_TESTS_SERVER_READ_WORLD_H_
 #define SHADOWLINE_TESTS_SERVER_READ_WORLD_H_
 
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -27,8 +29,10 @@
 #include "cache/key/key.h"
 #include "cache/near/near_cache.h"
 #include "cache/near/near_terms.h"
+#include "cache/origin/gathering_control.h"
 #include "diff/evidence/ledger.h"
 #include "flags/board.h"
+#include "server/read/batch_reader.h"
 #include "server/read/cached_reader.h"
 #include "server/read/verifier.h"
 #include "tests/sim/sim.h"
@@ -50,10 +54,20 @@ struct ReadWorldOptions {
   std::optional<cache::ExternalCache> external;  // Of the endpoint, whose answers are the application's to cache then.
   CachedReader::Options reader;
   Verifier::Options verifier;
+  cache::GatheringControl::Options gathering;
+  BatchReader::Options batch;
 };
 
 class ReadWorld {
  public:
+  struct BatchAnswer {
+    shadowline::v1::BatchReadRequest request;
+    shadowline::v1::BatchReadResponse response;
+    absl::Time asked_at;
+    absl::Time replied_at;
+    std::optional<absl::Status> status;
+  };
+
   // What became of one read.
   struct Answer {
     shadowline::v1::ReadRequest request;
@@ -83,7 +97,8 @@ class ReadWorld {
                     }),
         board(world.clock(), options.lease),
         ledger(world.clock()),
-        lane_filler({}, &lane_store, &control, &flight, world.executor(), world.clock(), world.random()),
+        gathering(options.gathering, &control, world.executor(), world.clock(), &metrics),
+        lane_filler({}, &lane_store, &gathering, &flight, world.executor(), world.clock(), world.random()),
         refresher({}, &lane_store, &refresh_control, &flight, world.executor(), world.clock(), world.random()),
         background_filler({}, &background_store, &verification_control, &flight, world.executor(), world.clock(),
                           world.random()),
@@ -100,7 +115,7 @@ class ReadWorld {
         reader(options.reader, {.board = &board,
                                 .catalog = &catalog,
                                 .store = &lane_store,
-                                .control = &control,
+                                .control = &gathering,
                                 .filler = &lane_filler,
                                 .refresher = &refresher,
                                 .verifier = &verifier,
@@ -112,7 +127,8 @@ class ReadWorld {
                                 .executor = world.executor(),
                                 .clock = world.clock(),
                                 .random = world.random(),
-                                .metrics = &metrics}) {
+                                .metrics = &metrics}),
+        batch_reader(options.batch, &reader, &metrics) {
     PublishCatalog(options.freshness);
     Route(flags::Flag{});
   }
@@ -202,6 +218,28 @@ class ReadWorld {
     ProveNear();
   }
 
+  std::shared_ptr<BatchAnswer> StartBatch(const std::vector<shadowline::v1::ReadRequest>& requests,
+                                          absl::Duration timeout = absl::Seconds(10), size_t places = 1000) {
+    auto answer = std::make_shared<BatchAnswer>();
+    for (const auto& request : requests) *answer->request.add_reads() = request;
+    answer->asked_at = world.clock()->Now();
+    batch_reader.Read(
+        answer->request, &answer->response, timeout, [places](size_t reads) { return reads <= places; },
+        [this, answer](absl::Status status) {
+          EXPECT_FALSE(answer->status.has_value()) << "answered twice";
+          answer->status = std::move(status);
+          answer->replied_at = world.clock()->Now();
+        });
+    return answer;
+  }
+  std::shared_ptr<BatchAnswer> ReadBatch(const std::vector<shadowline::v1::ReadRequest>& requests,
+                                         absl::Duration timeout = absl::Seconds(10)) {
+    std::shared_ptr<BatchAnswer> answer = StartBatch(requests, timeout);
+    while (!answer->status.has_value() && world.executor()->RunOne()) {
+    }
+    return answer;
+  }
+
   // ---- Writing ----
 
   static std::string Row(const std::string& id, const std::string& tenant = "acme") {
@@ -264,6 +302,7 @@ class ReadWorld {
   cache::FillFlight flight;
   cache::NearCache near{{.max_bytes = 1 << 20}};
   cache::NearTerms near_terms{absl::ZeroDuration()};
+  cache::GatheringControl gathering;
   cache::Filler lane_filler;
   cache::Filler refresher;
   cache::Filler background_filler;
@@ -271,6 +310,7 @@ class ReadWorld {
   std::vector<diff::Divergence> divergences;
   Verifier verifier;
   CachedReader reader;
+  BatchReader batch_reader;
 
  private:
   static Verifier::Options WithSecret(Verifier::Options options) {

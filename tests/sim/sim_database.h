@@ -151,13 +151,26 @@ class SimControl final : public cache::Control {
   void FailAll(absl::Status status) { fail_all_ = std::move(status); }
   // The next load fails with it; further calls are for the loads after that one.
   void FailNext(absl::Status status) { fail_next_.push_back(std::move(status)); }
+  // Every statement that is asked for the answer to these arguments fails with it.
+  void FailArguments(const cache::Arguments& arguments, absl::Status status) {
+    fail_arguments_[arguments] = std::move(status);
+  }
 
   // Statements that reached the database.
   uint64_t queries() const { return queries_; }
   size_t under_way() const { return under_way_; }
 
   void Load(cache::Query query, absl::Duration timeout, base::Executor* reply_on, Callback done) override {
-    timeout = std::min(timeout, query.endpoint->timeout);
+    cache::QuerySet queries{std::move(query.catalog), query.endpoint, std::move(query.tenant), {}};
+    queries.arguments.push_back(std::move(query.arguments));
+    LoadSet(std::move(queries), timeout, reply_on, [done = std::move(done)](Answers answers) mutable {
+      answers.ok() ? done(std::move(answers->front())) : done(answers.status());
+    });
+  }
+
+  // Takes as long as a single load.
+  void LoadSet(cache::QuerySet queries, absl::Duration timeout, base::Executor* reply_on, SetCallback done) override {
+    timeout = std::min(timeout, queries.endpoint->timeout);
     if (!fail_all_.ok()) return Reply(absl::ZeroDuration(), fail_all_, reply_on, std::move(done));
     if (under_way_ >= options_.queue_limit) {
       return Reply(absl::ZeroDuration(), absl::ResourceExhaustedError("the database queue is full"), reply_on,
@@ -170,41 +183,48 @@ class SimControl final : public cache::Control {
     } else if (random_->Unit() < options_.error_share) {
       fault = options_.error;
     }
+    for (const cache::Arguments& arguments : queries.arguments) {
+      if (const auto failing = fail_arguments_.find(arguments); failing != fail_arguments_.end())
+        fault = failing->second;
+    }
     ++queries_;
     const absl::Duration latency = DrawLatency();
     if (hang_ || latency > timeout) {
       return Reply(std::max(timeout, absl::ZeroDuration()),
                    absl::DeadlineExceededError(
-                       absl::StrCat(query.endpoint->name, ": no answer within ", absl::FormatDuration(timeout))),
+                       absl::StrCat(queries.endpoint->name, ": no answer within ", absl::FormatDuration(timeout))),
                    reply_on, std::move(done));
     }
     if (!fault.ok()) return Reply(latency, std::move(fault), reply_on, std::move(done));
 
     ++under_way_;
     const absl::Duration until_snapshot = latency * random_->Unit();
-    executor_->PostAfter(until_snapshot, [this, row = RowKey(query.endpoint->name, query.tenant, query.arguments),
-                                          started_at = clock_->Now(), rest = latency - until_snapshot, reply_on,
-                                          done = std::move(done)]() mutable {
-      SimDatabase::Reading reading = database_->Read(row);
-      cache::ControlAnswer answer;
-      answer.found = reading.value.has_value();
-      answer.body = std::move(reading.value).value_or("");
-      answer.snapshot = std::move(reading.snapshot);
-      answer.started_at = started_at;
-      answer.answered_at = clock_->Now() + rest;
+    executor_->PostAfter(until_snapshot, [this, queries = std::move(queries), started_at = clock_->Now(),
+                                          rest = latency - until_snapshot, reply_on, done = std::move(done)]() mutable {
+      std::vector<cache::ControlAnswer> answers;
+      for (const cache::Arguments& arguments : queries.arguments) {
+        SimDatabase::Reading reading = database_->Read(RowKey(queries.endpoint->name, queries.tenant, arguments));
+        cache::ControlAnswer& answer = answers.emplace_back();
+        answer.found = reading.value.has_value();
+        answer.body = std::move(reading.value).value_or("");
+        answer.snapshot = std::move(reading.snapshot);
+        answer.started_at = started_at;
+        answer.answered_at = clock_->Now() + rest;
+      }
       --under_way_;
-      Reply(rest, std::move(answer), reply_on, std::move(done));
+      Reply(rest, std::move(answers), reply_on, std::move(done));
     });
   }
 
  private:
+  using Answers = absl::StatusOr<std::vector<cache::ControlAnswer>>;
+
   absl::Duration DrawLatency() {
     if (random_->Unit() < options_.slow_share) return options_.slow_latency;
     return options_.latency_min + (options_.latency_max - options_.latency_min) * random_->Unit();
   }
 
-  void Reply(absl::Duration after, absl::StatusOr<cache::ControlAnswer> result, base::Executor* reply_on,
-             Callback done) {
+  void Reply(absl::Duration after, Answers result, base::Executor* reply_on, SetCallback done) {
     ++under_way_;
     executor_->PostAfter(after, [this, result = std::move(result), reply_on, done = std::move(done)]() mutable {
       --under_way_;
@@ -220,6 +240,7 @@ class SimControl final : public cache::Control {
   bool hang_ = false;
   absl::Status fail_all_;
   std::deque<absl::Status> fail_next_;
+  std::map<cache::Arguments, absl::Status> fail_arguments_;
   uint64_t queries_ = 0;
   size_t under_way_ = 0;
 };

@@ -168,10 +168,14 @@ class SimStore final : public cache::Store {
  public:
   SimStore(SimRedis* redis, base::Executor* executor) : redis_(redis), executor_(executor) {}
 
+  // Calls of Read.
+  uint64_t reads() const { return reads_; }
+
   bool Reachable() const override { return !redis_->faults.down; }
 
   void Read(std::string key, std::vector<std::string> fence_keys,
             absl::AnyInvocable<void(absl::StatusOr<cache::Found>)> done) override {
+    ++reads_;
     Call<cache::Found>(
         [this, key = std::move(key),
          fence_keys = std::move(fence_keys)](SimRedis* redis) -> absl::StatusOr<cache::Found> {
@@ -378,6 +382,7 @@ class SimStore final : public cache::Store {
 
   SimRedis* const redis_;
   base::Executor* const executor_;
+  uint64_t reads_ = 0;
   absl::Time next_execution_ = absl::InfinitePast();
   absl::Time next_reply_ = absl::InfinitePast();
 };

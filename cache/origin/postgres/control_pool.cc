@@ -96,11 +96,12 @@ absl::Status DeadlineExceeded(const Endpoint& endpoint, absl::string_view when) 
 
 }  // namespace
 
+// A single query is a set of one.
 struct PostgresControl::Job {
-  Query query;
+  QuerySet queries;
   absl::Duration deadline;  // Clock::Steady()
   base::Executor* reply_on;
-  Callback done;                // Guarded by mutex_ until it is answered.
+  SetCallback done;             // Guarded by mutex_ until it is answered.
   Deadlines::iterator watched;  // The same.
   bool answered = false;        // The same.
   Worker* worker = nullptr;     // The same; runs it now.
@@ -141,9 +142,18 @@ PostgresControl::~PostgresControl() {
 }
 
 void PostgresControl::Load(Query query, absl::Duration timeout, base::Executor* reply_on, Callback done) {
+  QuerySet queries{std::move(query.catalog), query.endpoint, std::move(query.tenant), {}};
+  queries.arguments.push_back(std::move(query.arguments));
+  LoadSet(std::move(queries), timeout, reply_on, [done = std::move(done)](Answers answers) mutable {
+    if (!answers.ok()) return done(std::move(answers).status());
+    done(std::move(answers->front()));
+  });
+}
+
+void PostgresControl::LoadSet(QuerySet queries, absl::Duration timeout, base::Executor* reply_on, SetCallback done) {
   auto job = std::make_shared<Job>();
-  job->deadline = clock_->Steady() + std::min(timeout, query.endpoint->timeout);
-  job->query = std::move(query);
+  job->deadline = clock_->Steady() + std::min(timeout, queries.endpoint->timeout);
+  job->queries = std::move(queries);
   job->reply_on = reply_on;
   job->done = std::move(done);
   {
@@ -161,16 +171,19 @@ void PostgresControl::Run(Worker* worker, const std::shared_ptr<Job>& job) {
     if (job->answered) return;
     job->worker = worker;
   }
-  absl::StatusOr<ControlAnswer> answer = Execute(worker, *job);
-  Answer(job, std::move(answer));
+  Answers answers = Execute(worker, *job);
+  Answer(job, std::move(answers));
 }
 
-absl::StatusOr<ControlAnswer> PostgresControl::Execute(Worker* worker, const Job& job) {
-  const Endpoint& endpoint = *job.query.endpoint;
+PostgresControl::Answers PostgresControl::Execute(Worker* worker, const Job& job) {
+  const Endpoint& endpoint = *job.queries.endpoint;
   // libpq's texts end at a NUL: what follows it would be dropped in silence.
-  const auto& arguments = job.query.arguments;
-  if (!IsText(job.query.tenant) || !std::all_of(arguments.begin(), arguments.end(),
-                                                [](const auto& argument) { return !argument || IsText(*argument); })) {
+  const bool all_texts =
+      IsText(job.queries.tenant) &&
+      std::all_of(job.queries.arguments.begin(), job.queries.arguments.end(), [](const auto& one) {
+        return std::all_of(one.begin(), one.end(), [](const auto& argument) { return !argument || IsText(*argument); });
+      });
+  if (!all_texts) {
     return absl::InvalidArgumentError(absl::StrCat(endpoint.name, ": a parameter is not valid UTF-8 without NUL"));
   }
   for (;;) {
@@ -180,55 +193,86 @@ absl::StatusOr<ControlAnswer> PostgresControl::Execute(Worker* worker, const Job
     if (!reused) RETURN_IF_ERROR(Connect(worker));
     queries_->Add();
     const absl::Duration started = clock_->Steady();
-    absl::StatusOr<ControlAnswer> answer = Ask(worker, job);
+    Answers answers = Ask(worker, job);
     seconds_->Observe(absl::ToDoubleSeconds(clock_->Steady() - started));
-    if (answer.ok()) return answer;
+    if (answers.ok()) return answers;
     failures_->Add();
-    if (!absl::IsUnavailable(answer.status()) && !absl::IsFailedPrecondition(answer.status())) return answer;
+    if (!absl::IsUnavailable(answers.status()) && !absl::IsFailedPrecondition(answers.status())) return answers;
     Disconnect(worker);
     // It may have died while it was idle, as all do when the server restarts, or may be a pooler's.
-    if (!reused) return answer;
+    if (!reused) return answers;
   }
 }
 
-absl::StatusOr<ControlAnswer> PostgresControl::Ask(Worker* worker, const Job& job) {
-  const Endpoint& endpoint = *job.query.endpoint;
+PostgresControl::Answers PostgresControl::Ask(Worker* worker, const Job& job) {
+  const QuerySet& queries = job.queries;
+  const Endpoint& endpoint = *queries.endpoint;
+  const bool one = queries.arguments.size() == 1;
   const absl::Duration left = job.deadline - clock_->Steady();
   if (left <= absl::ZeroDuration()) return DeadlineExceeded(endpoint, "before the database was asked");
   const int64_t timeout_ms = absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1)));
   try {
     pqxx::nontransaction session(*worker->connection);
     std::string text = absl::StrCat("SET TRANSACTION READ ONLY;SET LOCAL statement_timeout=", timeout_ms, ";");
-    if (!worker->prepared.contains(endpoint.statement_id)) {
-      session.exec(text + PrepareText(endpoint));
-      worker->prepared.insert(endpoint.statement_id);
-    }
-    std::string bound = session.quote(job.query.tenant);
-    for (size_t i = 0; i < endpoint.parameters.size(); ++i) {
-      const std::optional<std::string>& argument = job.query.arguments[i];
-      const std::string literal = argument ? session.quote(*argument) : "NULL";
-      if (endpoint.parameters[i].identity) {
-        absl::StrAppend(&text, "SET LOCAL \"shadowline.", endpoint.parameters[i].name, "\"=", argument ? literal : "''",
-                        ";");
+    const std::string statement = one ? endpoint.statement_id : SetStatementId(endpoint);
+    if (!worker->prepared.contains(statement)) {
+      try {
+        session.exec(text + (one ? PrepareText(endpoint) : PrepareSetText(endpoint)));
+      } catch (const pqxx::sql_error& error) {
+        // What is wrong with the endpoint's own SELECT, its single form will say.
+        const std::string& state = error.sqlstate();
+        if (one || (!absl::StartsWith(state, "42") && !absl::StartsWith(state, "0A"))) throw;
+        return absl::UnimplementedError(absl::StrCat(endpoint.name, ": ", Explain(error.sqlstate(), error.what())));
       }
-      absl::StrAppend(&bound, ",", literal);
+      worker->prepared.insert(statement);
     }
-    absl::StrAppend(&text, "EXECUTE \"", endpoint.statement_id, "\"(", bound, ")");
+    const auto quote = [&session](const std::optional<std::string>& argument) {
+      return argument ? session.quote(*argument) : "NULL";
+    };
+    std::string bound = session.quote(queries.tenant);
+    for (size_t i = 0; i < endpoint.parameters.size(); ++i) {
+      const std::optional<std::string>& argument = queries.arguments[0][i];
+      if (endpoint.parameters[i].identity) {
+        absl::StrAppend(&text, "SET LOCAL \"shadowline.", endpoint.parameters[i].name,
+                        "\"=", argument ? quote(argument) : "''", ";");
+      }
+      if (one) absl::StrAppend(&bound, ",", quote(argument));
+    }
+    if (!one) {
+      const std::optional<std::vector<std::string>> arrays = SetArguments(endpoint, queries.arguments);
+      if (!arrays.has_value()) return absl::UnimplementedError(absl::StrCat(endpoint.name, ": a list of lists"));
+      for (const std::string& array : *arrays) absl::StrAppend(&bound, ",", session.quote(array));
+    }
+    absl::StrAppend(&text, "EXECUTE \"", statement, "\"(", bound, ")");
 
-    ControlAnswer answer;
-    answer.started_at = clock_->Now();
+    const absl::Time started_at = clock_->Now();
     const pqxx::result result = session.exec(text);
-    answer.answered_at = clock_->Now();
-    const pqxx::row row = result.at(0);
-    if (const absl::string_view stamp = row[2].c_str(); stamp != worker->stamp) {
-      return absl::FailedPreconditionError(absl::StrCat(endpoint.name,
-                                                        ": the statement ran in another session than declared: `",
-                                                        stamp, "` instead of `", worker->stamp, "`"));
+    const absl::Time answered_at = clock_->Now();
+    if (result.size() != queries.arguments.size()) {
+      return absl::InternalError(
+          absl::StrCat(endpoint.name, ": ", result.size(), " answers to ", queries.arguments.size(), " reads"));
     }
-    answer.found = !row[0].is_null();
-    if (answer.found) answer.body.assign(row[0].c_str(), row[0].size());
-    answer.snapshot = row[1].c_str();
-    return answer;
+    std::vector<ControlAnswer> answers;
+    answers.reserve(result.size());
+    for (const pqxx::row& row : result) {
+      // The number of the read, and then what the single form returns.
+      const pqxx::row_size_type body = one ? 0 : 1;
+      if (!one && row[0].as<size_t>() != answers.size() + 1) {
+        return absl::InternalError(absl::StrCat(endpoint.name, ": the answers to its reads are out of order"));
+      }
+      if (const absl::string_view stamp = row[body + 2].c_str(); stamp != worker->stamp) {
+        return absl::FailedPreconditionError(absl::StrCat(endpoint.name,
+                                                          ": the statement ran in another session than declared: `",
+                                                          stamp, "` instead of `", worker->stamp, "`"));
+      }
+      ControlAnswer& answer = answers.emplace_back();
+      answer.started_at = started_at;
+      answer.answered_at = answered_at;
+      answer.found = !row[body].is_null();
+      if (answer.found) answer.body.assign(row[body].c_str(), row[body].size());
+      answer.snapshot = row[body + 1].c_str();
+    }
+    return answers;
   } catch (...) {
     return LoadError(endpoint);
   }
@@ -283,8 +327,8 @@ void PostgresControl::Disconnect(Worker* worker) {
   worker->connection.reset();
 }
 
-void PostgresControl::Answer(const std::shared_ptr<Job>& job, absl::StatusOr<ControlAnswer> answer) {
-  Callback done;
+void PostgresControl::Answer(const std::shared_ptr<Job>& job, Answers answers) {
+  SetCallback done;
   {
     base::MutexLock lock(&mutex_);
     job->worker = nullptr;
@@ -293,7 +337,7 @@ void PostgresControl::Answer(const std::shared_ptr<Job>& job, absl::StatusOr<Con
     deadlines_.erase(job->watched);
     done = std::move(job->done);
   }
-  job->reply_on->Post([done = std::move(done), answer = std::move(answer)]() mutable { done(std::move(answer)); });
+  job->reply_on->Post([done = std::move(done), answers = std::move(answers)]() mutable { done(std::move(answers)); });
 }
 
 bool PostgresControl::WatchIsDue() const {
@@ -302,7 +346,7 @@ bool PostgresControl::WatchIsDue() const {
 
 void PostgresControl::Watch() {
   for (;;) {
-    std::vector<std::pair<std::shared_ptr<Job>, Callback>> late;
+    std::vector<std::pair<std::shared_ptr<Job>, SetCallback>> late;
     {
       base::MutexLock lock(&mutex_);
       const absl::Duration now = clock_->Steady();
@@ -321,10 +365,11 @@ void PostgresControl::Watch() {
       }
     }
     for (auto& [job, done] : late) {
-      job->reply_on->Post([done = std::move(done),
-                           status = DeadlineExceeded(*job->query.endpoint, "while the database was asked")]() mutable {
-        done(std::move(status));
-      });
+      job->reply_on->Post(
+          [done = std::move(done),
+           status = DeadlineExceeded(*job->queries.endpoint, "while the database was asked")]() mutable {
+            done(std::move(status));
+          });
     }
   }
 }

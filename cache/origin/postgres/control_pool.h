@@ -11,6 +11,9 @@
 // was set up (a pooler, a failover), it is an error, and the connection is given up. A read that finds its connection
 // dead or changed is tried once more on a new one: it only reads.
 //
+// A set of reads is one such message too, with the form of the statement that takes arrays (origin/statement.h). Where
+// PostgreSQL cannot prepare that form, the set is kUnimplemented.
+//
 // While PostgreSQL is away, reads fail at once (kUnavailable) between attempts to connect that become rarer. A watchdog
 // answers every read that is still under way shortly after its deadline, whatever the driver is doing, and cuts its
 // connection: a server that says nothing holds neither a caller nor a thread.
@@ -57,18 +60,21 @@ class PostgresControl final : public Control {
   ~PostgresControl() override;
 
   void Load(Query query, absl::Duration timeout, base::Executor* reply_on, Callback done) override;
+  void LoadSet(QuerySet queries, absl::Duration timeout, base::Executor* reply_on, SetCallback done) override;
 
  private:
   struct Job;
   struct Worker;
   using Deadlines = std::multimap<absl::Duration, std::shared_ptr<Job>>;  // By Clock::Steady().
 
+  using Answers = absl::StatusOr<std::vector<ControlAnswer>>;
+
   void Run(Worker* worker, const std::shared_ptr<Job>& job);
-  absl::StatusOr<ControlAnswer> Execute(Worker* worker, const Job& job);
-  absl::StatusOr<ControlAnswer> Ask(Worker* worker, const Job& job);
+  Answers Execute(Worker* worker, const Job& job);
+  Answers Ask(Worker* worker, const Job& job);
   absl::Status Connect(Worker* worker);
   void Disconnect(Worker* worker);
-  void Answer(const std::shared_ptr<Job>& job, absl::StatusOr<ControlAnswer> answer);
+  void Answer(const std::shared_ptr<Job>& job, Answers answers);
   void Watch();
   bool WatchIsDue() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
