@@ -374,7 +374,7 @@ void CachedReader::ReadCache(OpPtr op) {
                   if (!found.ok()) return ReadWithoutCache(std::move(op));
                   std::optional<cache::CachedAnswer> answer = Decode(*op->endpoint, op->key, &*found);
                   if (!answer.has_value()) return Fill(std::move(op), std::move(found->fences));
-                  if (op->near) KeepNear(*op, ticket, found->slot.fill, *answer);
+                  if (op->near) KeepNear(*op, ticket, *found, *answer);
                   ServeCached(std::move(op), std::move(found->slot.fill), *std::move(answer));
                 });
 }
@@ -398,11 +398,13 @@ void CachedReader::ServeNear(OpPtr op, const cache::NearCache::Value& value) {
   deps_.verifier->Submit(std::move(sample), latency);
 }
 
-void CachedReader::KeepNear(const Op& op, cache::NearCache::Ticket ticket, const std::string& fill,
+void CachedReader::KeepNear(const Op& op, cache::NearCache::Ticket ticket, const Found& found,
                             const cache::CachedAnswer& answer) {
+  // What is an answer for the freshness bound alone is looked at each time.
+  if (answer.loaded_at < found.reached_again_at) return;
   const absl::Duration ttl = std::min(answer.expires_at - deps_.clock->Now(), kNearTtlMost);
   if (ttl <= absl::ZeroDuration()) return;
-  deps_.near->Insert(ticket, op.key, {answer, fill}, op.fence_keys, deps_.clock->Steady() + ttl);
+  deps_.near->Insert(ticket, op.key, {answer, found.slot.fill}, op.fence_keys, deps_.clock->Steady() + ttl);
 }
 
 void CachedReader::ReadWithoutCache(OpPtr op) {

@@ -115,7 +115,7 @@ class CachedReader final : public Reader {
   void ReadCache(OpPtr op);
   void ReadWithoutCache(OpPtr op);
   void ServeNear(OpPtr op, const cache::NearCache::Value& value);
-  void KeepNear(const Op& op, cache::NearCache::Ticket ticket, const std::string& fill,
+  void KeepNear(const Op& op, cache::NearCache::Ticket ticket, const cache::Found& found,
                 const cache::CachedAnswer& answer);
   void ServeCached(OpPtr op, std::string fill, cache::CachedAnswer answer);
   void Fill(OpPtr op, cache::Fences fences);
