@@ -21,8 +21,9 @@
 // were looked at; what the candidate answers is put there. Both where NearTerms allow it.
 //
 // Ownership: borrows everything in Deps; each must outlive the executor's last task.
-// Threads:   belongs to one executor, on which it is called, `done` is called (for a request that is refused, inside
-//            the call), and which store and filler belong to. Control, Board, CatalogHolder and Verifier are shared.
+// Threads:   belongs to one executor, on which it is called, `done` is called (inside the call where a request is
+//            refused or a near cache answers), and which stores, filler and near cache belong to. Control, Board,
+//            CatalogHolder, NearTerms and Verifier are shared.
 // Errors:    those of ReadService.Read.
 // Cost:      a hit that is not sampled takes no lock.
 // Limits:    shadow_reads_max, refreshes_max.
