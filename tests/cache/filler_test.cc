@@ -241,6 +241,14 @@ TEST_F(FillerTest, NotFoundIsCachedForItsOwnTime) {
   EXPECT_EQ(Held("missing"), Slot::Kind::kAbsent);
 }
 
+TEST_F(FillerTest, AnAnswerThatIsTooLargeIsGivenAndNotCached) {
+  world_.Write("large", std::string((8 << 20) + 1, 'x'));
+  const Filled filled = Fill(&replica_, "large");
+  EXPECT_EQ(filled.answer.body.size(), (8u << 20) + 1);
+  EXPECT_FALSE(filled.cached);
+  EXPECT_FALSE(Cached("large"));
+}
+
 TEST_F(FillerTest, TimesToLiveAreSpreadOverATenth) {
   absl::Duration shortest = absl::InfiniteDuration(), longest;
   for (int row = 0; row < 200; ++row) {
