@@ -209,7 +209,7 @@ class RedisStore::Reading final : public RedisConnection::Waiter, public std::en
   };
 
   absl::Status Take(uint32_t step, const RedisConnection& from, Reply* reply) {
-    reached_again_at_ = std::max(reached_again_at_, from.reached_again_at());
+    if (!raw_) reached_again_at_ = std::max(reached_again_at_, from.reached_again_at());
     const bool text = reply->type == Reply::Type::kText;
     const bool wrong_type = IsWrongType(*reply);
     if (!text && !wrong_type && reply->type != Reply::Type::kNil) return Answered(from.address(), *reply);

@@ -136,6 +136,15 @@ TEST(RedisStoreTest, SaysWhenItsRedisWasReachedAgainAfterALongWhile) {
   world.AwaitUp();
   EXPECT_GE(reached_again_at(), thawed);
   EXPECT_LE(reached_again_at(), clock.Now());
+  // What an application caches was never to be invalidated here.
+  absl::Time raw = absl::InfiniteFuture();
+  world.Drive([&](std::function<void()> finished) {
+    world.store()->ReadRaw("key", [&raw, finished](absl::StatusOr<Found> found) {
+      if (found.ok()) raw = found->reached_again_at;
+      finished();
+    });
+  });
+  EXPECT_EQ(raw, absl::InfinitePast());
 }
 
 TEST(RedisStoreTest, EveryOutstandingCommandFailsWithItsConnection) {
