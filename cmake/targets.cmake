@@ -42,6 +42,24 @@ function(shadowline_binary name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
 endfunction()
 
+# What nearly every test includes, read once; a test whose flags do not fit reads it as text. A sanitizer's build does
+# without, and so sees to it that each source includes what it uses.
+set(CMAKE_PCH_WARN_INVALID OFF)
+function(shadowline_precompiled_for_tests)
+  if(SHADOWLINE_SANITIZE)
+    return()
+  endif()
+  file(WRITE ${PROJECT_BINARY_DIR}/generated/test_headers.cc "")
+  add_library(test_headers STATIC ${PROJECT_BINARY_DIR}/generated/test_headers.cc)
+  target_compile_options(test_headers PRIVATE ${SHADOWLINE_WARNINGS})
+  target_link_libraries(test_headers PUBLIC base GTest::gmock)
+  target_precompile_headers(test_headers PRIVATE
+    <algorithm> <functional> <map> <memory> <optional> <string> <vector>
+    <gmock/gmock.h> <gtest/gtest.h>
+    <absl/container/flat_hash_map.h> <absl/functional/any_invocable.h> <absl/status/statusor.h> <absl/strings/str_cat.h>
+    <absl/time/time.h>)
+endfunction()
+
 # shadowline_test(NAME LABEL unit|sim|conformance|integration|chaos SOURCES a.cc ... DEPS b ... [TIMEOUT seconds] [TSAN])
 # One program with GoogleTest's main; its label says what it needs: `conformance`, `integration` and `chaos` start a private
 # PostgreSQL and Redis. TSAN: it has threads but no gRPC, so `./dev test --tsan` runs it too.
@@ -56,6 +74,9 @@ function(shadowline_test name)
   endif()
   shadowline_binary(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} GTest::gmock_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests/bin)
+  if(TARGET test_headers)
+    target_precompile_headers(${name} REUSE_FROM test_headers)
+  endif()
   add_test(NAME ${name} COMMAND ${name})
   if(ARG_TSAN)
     list(APPEND ARG_LABEL tsan)
