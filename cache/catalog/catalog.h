@@ -51,6 +51,8 @@ struct ExternalCache {
   std::string version;
   Compression compression = Compression::kNone;
   std::optional<std::string> not_found;
+  // The key may be another read's as well: its value is verified, and never served.
+  bool partial_key = false;
 };
 
 struct Endpoint {
@@ -74,6 +76,12 @@ struct Endpoint {
   bool stale_while_revalidate = false;
   uint32_t warm = 0;                      // Keys of a tag that are loaded again after an invalidation.
   std::optional<ExternalCache> external;  // The application fills the cache.
+  std::string owner;                      // Where the answer names its tenant; empty: nowhere.
+  bool authorization = false;             // The answer decides who may do or see what.
+  std::string committed_at;               // Where the answer says when it was committed; empty: nowhere.
+  uint32_t noise_ppm = 10'000;            // Share of the verified reads whose control is read twice.
+  bool observed = false;                  // The application reads both sides; there is no statement.
+  absl::Duration evidence_ttl;            // How long shown values are kept.
   // Names the prepared statement: a digest over sql, shape and parameter types, so that revisions with the same
   // statement share it.
   std::string statement_id;

@@ -34,6 +34,7 @@ constexpr uint32_t kDefaultMaxLength = 1024;
 constexpr uint32_t kMostLength = 1 << 20;
 constexpr uint32_t kDefaultCompressAbove = 4096;
 constexpr uint32_t kMostWarm = 1000;
+constexpr uint32_t kDefaultNoisePpm = 10'000;
 
 bool IsName(absl::string_view text, absl::string_view also) {
   if (text.empty() || text.size() > kMaxNameBytes || !absl::ascii_islower(text[0])) return false;
@@ -232,8 +233,34 @@ class Compiler {
       Refuse(path + ".warm", absl::StrCat(endpoint.warm, " is out of range; expected at most ", kMostWarm));
     }
     if (declared.has_external()) CompileExternal(path, declared.external(), &endpoint);
+    CompileVerification(path, declared, &endpoint);
     AddDigests(declared, &endpoint);
     return endpoint;
+  }
+
+  // What verification is told about the answer.
+  void CompileVerification(const std::string& path, const v1::Endpoint& declared, Endpoint* endpoint) {
+    endpoint->owner = declared.owner();
+    endpoint->authorization = declared.authorization();
+    endpoint->committed_at = declared.committed_at();
+    for (const auto& [field, pointer] :
+         {std::pair("owner", &declared.owner()), {"committed_at", &declared.committed_at()}}) {
+      if (pointer->empty()) continue;
+      const absl::StatusOr<JsonPointer> parsed = ParseJsonPointer(*pointer);
+      if (!parsed.ok()) {
+        Refuse(absl::StrCat(path, ".", field), absl::StrCat("`", *pointer, "`: ", parsed.status().message()));
+      }
+    }
+    if (!endpoint->committed_at.empty() && endpoint->shape == ResultShape::kRows) {
+      Refuse(path + ".committed_at",
+             "rows that are gone have no time, so nothing follows from those that are there; expected `result: row`");
+    }
+    endpoint->noise_ppm = declared.has_noise_ppm() ? declared.noise_ppm() : kDefaultNoisePpm;
+    if (endpoint->noise_ppm > 1'000'000) {
+      Refuse(path + ".noise_ppm", absl::StrCat(endpoint->noise_ppm, " is out of range; expected at most 1000000"));
+    }
+    endpoint->evidence_ttl = DurationOr(path + ".evidence_ttl", declared.evidence_ttl(), absl::Hours(7 * 24),
+                                        absl::Minutes(1), absl::Hours(90 * 24));
   }
 
   void CompileParameters(const std::string& path, const v1::Endpoint& declared, Endpoint* endpoint) {
@@ -370,6 +397,7 @@ class Compiler {
 
     const std::string external_path = path + ".external";
     ExternalCache& external = endpoint->external.emplace();
+    external.partial_key = declared.partial_key();
     CompileExternalKey(external_path + ".key", declared.key(), *endpoint, &external);
 
     const bool envelope = declared.format() == "envelope";
@@ -403,7 +431,7 @@ class Compiler {
   }
 
   // Two reads never have one key: everything that an answer depends on is in it, and what is between two values tells
-  // them apart.
+  // them apart. Where it is declared that they do, the key is looked at all the same.
   void CompileExternalKey(const std::string& path, const std::string& declared, const Endpoint& endpoint,
                           ExternalCache* external) {
     if (declared.empty()) {
@@ -415,8 +443,8 @@ class Compiler {
                          [parameter](const TagPiece& piece) { return piece.parameter == parameter; });
     };
     if (external->key.empty()) return;
-    if (!has(-2)) Refuse(path, "{tenant} is not in it; two tenants would share a value");
-    for (size_t i = 0; i < endpoint.parameters.size(); ++i) {
+    if (!has(-2) && !external->partial_key) Refuse(path, "{tenant} is not in it; two tenants would share a value");
+    for (size_t i = 0; i < endpoint.parameters.size() && !external->partial_key; ++i) {
       const std::string& name = endpoint.parameters[i].name;
       if (!IsScalar(endpoint.parameters[i].type)) {
         Refuse(absl::StrCat(path.substr(0, path.rfind(".external")), ".parameters.", name),

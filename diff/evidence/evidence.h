@@ -88,7 +88,7 @@ struct Divergence {
   std::vector<Difference> differences;
   uint64_t differences_total = 0;
   std::vector<std::string> patterns;
-  std::string rule;  // "by_observation"
+  std::string rule;  // "by_commit", "by_observation" or "at_once"
   absl::Duration freshness;
   absl::Time filled_at;
   absl::Time served_at;
@@ -99,6 +99,14 @@ struct Divergence {
   uint64_t reads_affected = 0;
   bool after_cutover = false;
   absl::Time confirmed_at;
+  // "another_tenant", "another_identity", "authorization"; empty: it is stale or wrong, and no more.
+  std::string unsafe;
+  // by_commit: when what the fill does not have was committed, or a moment after that. InfinitePast: not known.
+  absl::Time committed_at = absl::InfinitePast();
+  uint64_t transaction = 0;  // by_commit, from change capture: the last one that changed what the key depends on.
+  // The read's parameters, and its values where they may be kept: encrypted (docs/evidence.md). Empty: nothing is kept.
+  std::string sealed;
+  absl::Time sealed_until = absl::InfinitePast();
 };
 
 // What one flush carries.

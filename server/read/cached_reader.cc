@@ -250,6 +250,10 @@ absl::Status CachedReader::LookUp(Op* op) {
     counters_->unkeyed->Add();
     op->route = {.reason = op->route.from_cache ? v1::READ_REASON_CACHE_MISS : op->route.reason};
   }
+  if (op->route.from_cache && op->endpoint->external.has_value() && op->endpoint->external->partial_key) {
+    // What is under the key may be another's. It is verified in SHADOW, and never served.
+    op->route = {.verify = op->route.verify, .reason = v1::READ_REASON_CACHE_UNAVAILABLE};
+  }
   op->near = op->endpoint->near && deps_.near != nullptr && flags->catalog_revision() == op->catalog->revision();
   if (!request.at_least().empty()) {
     const std::optional<cache::Lsn> position = cache::ParseLsn(request.at_least());

@@ -12,7 +12,6 @@
 #include "cache/external/external.h"
 #include "cache/key/key.h"
 #include "cache/origin/snapshot.h"
-#include "diff/compare/redact.h"
 #include "diff/verdict/cause.h"
 #include "server/read/candidate.h"
 
@@ -52,19 +51,6 @@ bool SawAllOf(absl::string_view control_snapshot, absl::string_view fill_snapsho
   const auto control = cache::ParseSnapshot(control_snapshot);
   const auto fill = cache::ParseSnapshot(fill_snapshot);
   return control.ok() && fill.ok() && cache::SeesAllOf(*control, *fill);
-}
-
-diff::Rules RulesFrom(const shadowline::v1::CompareRules& declared) {
-  diff::Rules rules;
-  rules.ignore.assign(declared.ignore().begin(), declared.ignore().end());
-  rules.arrays.insert(declared.arrays().begin(), declared.arrays().end());
-  for (const auto& tolerance : declared.tolerance()) {
-    rules.tolerance.push_back({tolerance.path(), tolerance.absolute(), tolerance.relative()});
-  }
-  rules.instants.assign(declared.instants().begin(), declared.instants().end());
-  rules.null_is_absent.assign(declared.null_is_absent().begin(), declared.null_is_absent().end());
-  rules.extensible.assign(declared.extensible().begin(), declared.extensible().end());
-  return rules;
 }
 
 bool ByEquality(Verdict verdict) { return verdict == Verdict::kMatched || verdict == Verdict::kExcused; }
@@ -171,7 +157,8 @@ Verifier::Verifier(Options options, Deps deps)
       deps_(std::move(deps)),
       wall_origin_(deps_.clock->Now() - deps_.clock->Steady()),
       counters_(std::make_unique<Counters>(deps_.metrics)),
-      budget_(options_.queries_per_second, options_.burst) {}
+      budget_(options_.queries_per_second, options_.burst),
+      comparer_(options_.redaction_secret) {}
 
 Verifier::~Verifier() = default;
 
@@ -467,10 +454,8 @@ void Verifier::CompareInto(Look* look, const Sample& sample, const Truth& truth,
   look->control_after_fill = query.endpoint->external.has_value()
                                  ? truth.asked_at >= sample.served_at
                                  : SawAllOf(truth.answer->snapshot, sample.served.snapshot);
-  const diff::Show show =
-      query.endpoint->show_values ? diff::Show(diff::ShowValue) : diff::Redactor(TenantSecret(query.tenant));
-  diff::Comparison result = diff::Compare({truth.answer->found, truth.answer->body},
-                                          {sample.served.found, sample.served.body}, RulesOf(query), show);
+  diff::Comparison result =
+      comparer_.Compare(query, {truth.answer->found, truth.answer->body}, {sample.served.found, sample.served.body});
   switch (result.verdict) {
     case diff::Comparison::Verdict::kEqual:
       look->control = Look::Control::kEqual;
@@ -491,27 +476,6 @@ void Verifier::KeepDifference(Episode* episode, diff::Comparison difference, con
   if (difference.differences_total == 0) return;
   episode->difference = std::move(difference);
   episode->control_found = truth.answer->found;
-}
-
-// Digests of two tenants cannot be compared.
-std::string Verifier::TenantSecret(absl::string_view tenant) const {
-  return base::Digest128(absl::StrCat(options_.redaction_secret, absl::string_view("\0", 1), tenant));
-}
-
-const diff::CompiledRules& Verifier::RulesOf(const cache::Query& query) {
-  if (rules_.catalog != query.catalog) rules_ = {query.catalog, {}};
-  auto [entry, added] = rules_.by_endpoint.try_emplace(query.endpoint);
-  if (added) {
-    // The catalog was checked when it was applied; should rules be refused all the same, nothing is excused.
-    absl::StatusOr<diff::CompiledRules> compiled = diff::CompiledRules::Compile(RulesFrom(query.endpoint->compare));
-    if (compiled.ok()) {
-      entry->second = *std::move(compiled);
-    } else {
-      base::Log(base::Level::kError, "compare_rules_refused",
-                {{"endpoint", query.endpoint->name}, {"error", compiled.status().message()}});
-    }
-  }
-  return entry->second;
 }
 
 // ---- What is wrong: repaired and reported ----

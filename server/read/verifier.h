@@ -53,6 +53,7 @@
 #include "diff/evidence/ledger.h"
 #include "diff/verdict/freshness.h"
 #include "server/read/budget.h"
+#include "server/read/comparer.h"
 
 namespace shadowline::server {
 
@@ -112,7 +113,7 @@ class Verifier {
     size_t matches_max = 100'000;
     // As diff::FreshnessCase::Options.
     int max_rounds = 5;
-    // Secret of the digests that stand for values.
+    // As Comparer's.
     std::string redaction_secret;
   };
 
@@ -176,11 +177,6 @@ class Verifier {
     absl::Duration asked_at;
     diff::Verdict verdict;
   };
-  struct RulesOfCatalog {
-    std::shared_ptr<const cache::CompiledCatalog> catalog;
-    absl::flat_hash_map<const cache::Endpoint*, diff::CompiledRules> by_endpoint;
-  };
-
   static size_t BytesOf(const Sample& sample);
   void Shed(const diff::EvidenceKey& key, base::Counter* why);
 
@@ -205,8 +201,6 @@ class Verifier {
   // Completes `look` by what the control said about the sample; `difference` is set where it differs.
   void CompareInto(diff::Look* look, const Sample& sample, const Truth& truth, diff::Comparison* difference);
   void KeepDifference(Episode* episode, diff::Comparison difference, const Truth& truth);
-  std::string TenantSecret(absl::string_view tenant) const;
-  const diff::CompiledRules& RulesOf(const cache::Query& query);
 
   void Confirm(const Episode& episode);
   void Conclude(Report* report);
@@ -229,10 +223,10 @@ class Verifier {
 
   // From here on the executor's alone.
   Budget budget_;
+  Comparer comparer_;
   absl::flat_hash_map<std::string, std::unique_ptr<Episode>> episodes_;
   absl::flat_hash_map<std::string, Match> matches_;
   absl::flat_hash_map<uint64_t, Seen> seen_;  // By the hash of the key.
-  RulesOfCatalog rules_;
   uint64_t turns_ = 0;
   size_t reports_ = 0;
   absl::AnyInvocable<void()> shutdown_done_;

@@ -303,6 +303,11 @@ v1::Divergence ToProto(const diff::Divergence& divergence) {
   result.set_catalog_revision(divergence.evidence.catalog_revision);
   result.set_after_cutover(divergence.after_cutover);
   result.set_confirmed_at_us(ToMicros(divergence.confirmed_at));
+  proof->set_committed_at_us(ToMicros(divergence.committed_at));
+  proof->set_transaction(divergence.transaction);
+  result.set_unsafe(divergence.unsafe);
+  result.set_replayable(!divergence.sealed.empty());
+  result.set_sealed_until_us(ToMicros(divergence.sealed_until));
   return result;
 }
 

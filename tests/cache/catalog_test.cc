@@ -164,6 +164,14 @@ TEST(CatalogTest, AnExternalKeyHoldsAllThatAnAnswerDependsOn) {
   EXPECT_THAT(Refusal(list), HasSubstr("parameters.product: a list cannot be part of an application's key"));
 }
 
+TEST(CatalogTest, AKeyThatReadsShareIsTakenWhereThatIsSaid) {
+  const auto catalog = ParseCatalog(External(R"(key: "q:{product}", partial_key: true)"), 1);
+  ASSERT_TRUE(catalog.ok()) << catalog.status();
+  EXPECT_TRUE((*catalog)->Find("pricing/quote")->external->partial_key);
+  EXPECT_THAT(Refusal(External(R"(key: "q:{tenant}{product}", partial_key: true)")),
+              HasSubstr("nothing tells where {tenant} ends"));
+}
+
 TEST(CatalogTest, WhatAnExternalCacheCannotBeIsRefused) {
   const auto refusal = [](absl::string_view more) {
     return Refusal(External(absl::StrCat(R"(key: "q:{tenant}:{product}:{tier}", )", more)));
@@ -242,6 +250,31 @@ TEST(CatalogTest, ValuesOutOfRangeAreRefused) {
   EXPECT_THAT(RefusalOf("duration: 1h", "ramp_ppm: [5, 5, 1000000]"), HasSubstr("the steps must ascend"));
   EXPECT_THAT(RefusalOf("duration: 1h", "ramp_ppm: [5]"), HasSubstr("the last step must be 1000000"));
   EXPECT_THAT(RefusalOf("duration: 1h", "sample_by: tenant"), HasSubstr("expected requests or keys"));
+}
+
+TEST(CatalogTest, SaysWhatVerificationMayRelyOn) {
+  const auto declared = [](absl::string_view fields) { return Edited({{"ttl: 30s", fields}}); };
+  const auto catalog = ParseCatalog(declared(R"(ttl: 30s
+        owner: /account/tenant
+        authorization: true
+        committed_at: /at
+        noise_ppm: 0
+        evidence: show
+        evidence_ttl: 24h)"),
+                                    1);
+  ASSERT_TRUE(catalog.ok()) << catalog.status();
+  const Endpoint* quote = (*catalog)->Find("pricing/quote");
+  EXPECT_EQ(quote->owner, "/account/tenant");
+  EXPECT_TRUE(quote->authorization);
+  EXPECT_EQ(quote->committed_at, "/at");
+  EXPECT_EQ(quote->noise_ppm, 0u);
+  EXPECT_EQ(quote->evidence_ttl, absl::Hours(24));
+
+  EXPECT_THAT(Refusal(declared("owner: $.tenant")), HasSubstr("quote.owner: `$.tenant`: expected a JSON Pointer"));
+  EXPECT_THAT(Refusal(declared("committed_at: at")), HasSubstr("quote.committed_at: `at`: expected a JSON Pointer"));
+  EXPECT_THAT(Refusal(declared("committed_at: /at\n        result: rows")), HasSubstr("expected `result: row`"));
+  EXPECT_THAT(Refusal(declared("noise_ppm: 1000001")), HasSubstr("expected at most 1000000"));
+  EXPECT_THAT(Refusal(declared("evidence_ttl: 91d")), HasSubstr("quote.evidence_ttl"));
 }
 
 TEST(CatalogTest, NamesAreChecked) {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/status.h"
@@ -29,6 +30,12 @@ std::string Text(absl::string_view text) {
 int64_t Micros(absl::Time time) {
   return absl::ToUnixMicros(
       std::clamp(time, absl::UnixEpoch(), absl::FromCivil(absl::CivilDay(9999), absl::UTCTimeZone())));
+}
+
+// InfinitePast is null.
+std::optional<int64_t> MicrosOrNull(absl::Time time) {
+  if (time == absl::InfinitePast()) return std::nullopt;
+  return Micros(time);
 }
 
 // A PostgreSQL array literal, element by element.
@@ -231,11 +238,13 @@ void WriteDivergence(pqxx::work& work, const Divergence& divergence) {
       "difference_pointers, difference_kinds, difference_controls, difference_candidates, rule, freshness_us, "
       "filled_at, "
       "served_at, look_candidate_at_us, look_same_fill, look_control_at_us, look_differed, look_snapshot, tags, "
-      "tag_invalidated_at_us) "
+      "tag_invalidated_at_us, unsafe, transaction, committed_at, sealed, sealed_until) "
       "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, "
       "timestamptz 'epoch' + $16::bigint * interval '1 microsecond', $17, $18, $19, $20, $21, $22, $23, "
       "timestamptz 'epoch' + $24::bigint * interval '1 microsecond', "
-      "timestamptz 'epoch' + $25::bigint * interval '1 microsecond', $26, $27, $28, $29, $30, $31, $32) "
+      "timestamptz 'epoch' + $25::bigint * interval '1 microsecond', $26, $27, $28, $29, $30, $31, $32, $33, $34, "
+      "timestamptz 'epoch' + $35::bigint * interval '1 microsecond', decode($36, 'hex'), "
+      "timestamptz 'epoch' + $37::bigint * interval '1 microsecond') "
       "ON CONFLICT (id) DO UPDATE SET reads_affected = GREATEST(d.reads_affected, excluded.reads_affected)",
       Text(divergence.id), Text(key.family), Text(key.tenant), Text(key.endpoint), static_cast<int64_t>(key.window),
       static_cast<int64_t>(key.catalog_revision), key.minute, Text(divergence.fingerprint), Text(divergence.key),
@@ -244,7 +253,10 @@ void WriteDivergence(pqxx::work& work, const Divergence& divergence) {
       static_cast<int64_t>(divergence.differences_total), pointers.Literal(), kinds.Literal(), controls.Literal(),
       candidates.Literal(), Text(divergence.rule), absl::ToInt64Microseconds(divergence.freshness),
       Micros(divergence.filled_at), Micros(divergence.served_at), candidate_at.Literal(), same_fill.Literal(),
-      control_at.Literal(), differed.Literal(), snapshots.Literal(), tags.Literal(), invalidated_at.Literal());
+      control_at.Literal(), differed.Literal(), snapshots.Literal(), tags.Literal(), invalidated_at.Literal(),
+      Text(divergence.unsafe), static_cast<int64_t>(divergence.transaction), MicrosOrNull(divergence.committed_at),
+      divergence.sealed.empty() ? std::optional<std::string>() : absl::BytesToHexString(divergence.sealed),
+      MicrosOrNull(divergence.sealed_until));
 }
 
 // --- Reading.
@@ -259,7 +271,9 @@ const std::string& DivergenceColumns() {
       " AS confirmed_us, differences_total, difference_pointers, difference_kinds, difference_controls, "
       "difference_candidates, rule, freshness_us, (extract(epoch FROM filled_at) * 1000000)::bigint AS filled_us, "
       "(extract(epoch FROM served_at) * 1000000)::bigint AS served_us, look_candidate_at_us, look_same_fill, "
-      "look_control_at_us, look_differed, look_snapshot, tags, tag_invalidated_at_us");
+      "look_control_at_us, look_differed, look_snapshot, tags, tag_invalidated_at_us, unsafe, transaction, "
+      "(extract(epoch FROM committed_at) * 1000000)::bigint AS committed_us, encode(sealed, 'hex') AS sealed_hex, "
+      "(extract(epoch FROM sealed_until) * 1000000)::bigint AS sealed_until_us");
   return columns;
 }
 
@@ -310,6 +324,11 @@ Divergence ReadDivergence(const pqxx::row& row) {
   for (size_t i = 0; i < tags.size(); ++i) {
     divergence.tags.emplace_back(tags[i], invalidated_at.at(i) ? TimeOf(*invalidated_at[i]) : absl::InfinitePast());
   }
+  divergence.unsafe = row["unsafe"].as<std::string>();
+  divergence.transaction = row["transaction"].as<uint64_t>();
+  if (!row["committed_us"].is_null()) divergence.committed_at = TimeOf(row["committed_us"]);
+  if (!row["sealed_hex"].is_null()) divergence.sealed = absl::HexStringToBytes(row["sealed_hex"].as<std::string>());
+  if (!row["sealed_until_us"].is_null()) divergence.sealed_until = TimeOf(row["sealed_until_us"]);
   return divergence;
 }
 

@@ -1,0 +1,11 @@
+-- What verdicts are made of (docs/freshness.md, docs/evidence.md).
+
+ALTER TABLE shadowline.divergence
+  -- another_tenant, another_identity, authorization; empty: wrong, and no more.
+  ADD COLUMN unsafe text NOT NULL DEFAULT '',
+  -- by_commit: when what the fill does not have was committed, and by which transaction. Null and 0: not known.
+  ADD COLUMN committed_at timestamptz,
+  ADD COLUMN transaction bigint NOT NULL DEFAULT 0,
+  -- Parameters, and values where they may be kept; encrypted, and removed after sealed_until.
+  ADD COLUMN sealed bytea,
+  ADD COLUMN sealed_until timestamptz;
