@@ -222,7 +222,8 @@ TEST(CatalogTest, EveryFindingIsReportedAtItsPlace) {
       "false\n"
       "14:9: families.pricing.endpoints.quote.tll: unknown field; expected one of sql, parameters, result, freshness, "
       "ttl, negative_ttl, timeout, tags, schema, compare, evidence, compress_above, identity, near, refresh_early, "
-      "stale_while_revalidate, warm, external");
+      "stale_while_revalidate, warm, external, owner, authorization, committed_at, noise_ppm, "
+      "observed, evidence_ttl");
 }
 
 TEST(CatalogTest, WrongTypesAreRefused) {
