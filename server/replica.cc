@@ -374,6 +374,7 @@ void Replica::Parts::BuildVerification() {
       Verifier::Deps{.store = store.get(),
                      .control = verification_control.get(),
                      .filler = filler.get(),
+                     .invalidator = invalidator.get(),
                      .executor = &background,
                      .clock = &clock,
                      .random = &random,

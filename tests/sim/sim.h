@@ -1,5 +1,5 @@
-// A world without sleeps: one thread, one virtual clock, one queue of tasks in time order. Everything that the product runs on
-// executors runs here in an order that the seed alone decides.
+// A world without sleeps: one thread, one virtual clock, one queue of tasks in time order. Everything that the product
+// runs on executors runs here in an order that the seed alone decides.
 //
 //   SimWorld world(seed);
 //   world.executor()->PostAfter(absl::Hours(1), [] { ... });
