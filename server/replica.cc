@@ -54,6 +54,7 @@
 #include "server/catalog_loader.h"
 #include "server/fleet_lives.h"
 #include "server/postgres/migrate.h"
+#include "server/read/back_off.h"
 #include "server/read/batch_reader.h"
 #include "server/read/cached_reader.h"
 #include "server/read/catalog_holder.h"
@@ -123,7 +124,7 @@ struct Replica::Parts {
         catalog_store(
             {.changed_channel = flags::kChangedChannel, .search_path = o.source.search_path, .role = o.source.role},
             &state, &source),
-        evidence(&state, replica_id, o.replica_name),
+        evidence(&state, replica_id, o.replica_name, o.evidence.lapse),
         ledger(&clock),
         lives(&board, &state, &state_pool, &clock),
         state_pool({.name = "state", .threads = 2, .queue_limit = 256}),
@@ -154,7 +155,7 @@ struct Replica::Parts {
   void UpdateNearMetrics();
 
   cache::RedisStore::Options RedisOptions();
-  cache::PostgresControl::Options ControlOptions(const std::string& name, size_t connections, size_t queue) const;
+  cache::PostgresControl::Options ControlOptions(const std::string& name, size_t connections, size_t queue);
   std::optional<rollout::CatalogFacts> FactsOf(const std::string& family) const;
   // Where the target's reads touch the cache.
   std::optional<uint64_t> EpochOf(const std::string& tenant, const std::string& family) const;
@@ -178,6 +179,7 @@ struct Replica::Parts {
   diff::PostgresEvidence evidence;
   diff::Ledger ledger;
   cache::FillFlight flight;
+  BackOff back_off;
 
   // Executors come after what their tasks use, so that they end before it.
   std::unique_ptr<cache::PostgresControl> control_pool;
@@ -380,6 +382,7 @@ void Replica::Parts::BuildVerification() {
                      .random = &random,
                      .ledger = &ledger,
                      .metrics = &metrics,
+                     .back_off = &back_off,
                      .record = [this](diff::Divergence divergence) { flusher->Record(std::move(divergence)); }});
   background.Attach(store.get());
   flusher->Start();
@@ -692,6 +695,8 @@ void Replica::Parts::UpdateGauges() {
   } else if (board.Current() != nullptr) {
     readiness.SetUnmet("flags", "the flag lease has lapsed: the database does not answer");
   }
+  // Before the first flush, and while the state database is away, as many as there were last.
+  if (const uint64_t live = evidence.live(); live > 0) verifier->SetReplicas(live);
   const auto flushes = flusher->stats();
   metrics.AddGauge("shadowline_divergences_waiting", "Confirmed divergences that are not stored yet.")
       ->Set(static_cast<double>(flushes.divergences_waiting));
@@ -753,13 +758,16 @@ cache::RedisStore::Options Replica::Parts::RedisOptions() {
 }
 
 cache::PostgresControl::Options Replica::Parts::ControlOptions(const std::string& name, size_t connections,
-                                                               size_t queue) const {
+                                                               size_t queue) {
   return {.name = name,
           .connection_string = options.source.url,
           .connections = connections,
           .queue_limit = queue,
           .search_path = options.source.search_path,
-          .role = options.source.role};
+          .role = options.source.role,
+          .ran = [this](absl::string_view statement, absl::Duration took, const absl::Status& status) {
+            back_off.Ran(clock.Steady(), statement, took, status);
+          }};
 }
 
 std::optional<uint64_t> Replica::Parts::EpochOf(const std::string& tenant, const std::string& family) const {

@@ -14,12 +14,14 @@
 #include "base/hash.h"
 #include "base/status.h"
 #include "cache/catalog/capture.h"
+#include "cache/catalog/compare_rules.h"
 #include "cache/catalog/convert.h"
 #include "cache/catalog/findings.h"
 #include "cache/catalog/sql.h"
 #include "cache/external/json_text.h"
 #include "cache/key/key.h"
 #include "cache/key/text.h"
+#include "diff/compare/path.h"
 
 namespace shadowline::cache {
 namespace {
@@ -486,40 +488,48 @@ class Compiler {
   }
 
   void CheckCompare(const std::string& path, const v1::CompareRules& rules) {
-    const auto check_paths = [&](absl::string_view field, const auto& texts) {
-      for (int i = 0; i < texts.size(); ++i) CheckJsonPath(absl::StrCat(path, ".", field, "[", i, "]"), texts[i]);
+    bool refused = false;
+    const auto check = [&](const std::string& at, const absl::Status& status) {
+      if (status.ok()) return;
+      Refuse(at, status.message());
+      refused = true;
     };
-    check_paths("ignore", rules.ignore());
+    const auto check_paths = [&](absl::string_view field, const auto& texts) {
+      for (int i = 0; i < texts.size(); ++i) {
+        check(absl::StrCat(path, ".", field, "[", i, "]"), diff::PathPattern::Parse(texts[i]).status());
+      }
+    };
+    for (int i = 0; i < rules.ignore_size(); ++i) {
+      check(absl::StrCat(path, ".ignore[", i, "]"), diff::ParsePlace(rules.ignore(i)).status());
+    }
     check_paths("instants", rules.instants());
     check_paths("null_is_absent", rules.null_is_absent());
     check_paths("extensible", rules.extensible());
     for (const auto& [where, how] : rules.arrays()) {
       const std::string array_path = absl::StrCat(path, ".arrays.", where);
-      CheckJsonPath(array_path, where);
+      check(array_path, diff::PathPattern::Parse(where).status());
       if (how != "list" && how != "multiset" && (!absl::StartsWith(how, "keyed:") || how.size() == 6)) {
-        Refuse(array_path, absl::StrCat("`", how, "` is unknown; expected list, multiset or keyed:FIELD"));
+        check(array_path, absl::InvalidArgumentError(
+                              absl::StrCat("`", how, "` is unknown; expected list, multiset or keyed:FIELD")));
       }
     }
     for (int i = 0; i < rules.tolerance_size(); ++i) {
       const std::string tolerance_path = absl::StrCat(path, ".tolerance[", i, "]");
       const v1::Tolerance& tolerance = rules.tolerance(i);
-      CheckJsonPath(tolerance_path + ".path", tolerance.path());
+      check(tolerance_path + ".path", diff::PathPattern::Parse(tolerance.path()).status());
       if (tolerance.absolute().empty() && tolerance.relative().empty()) {
-        Refuse(tolerance_path, "neither absolute nor relative is given");
+        check(tolerance_path, absl::InvalidArgumentError("neither absolute nor relative is given"));
       }
       for (const auto& [field, text] :
            {std::pair("absolute", &tolerance.absolute()), {"relative", &tolerance.relative()}}) {
         if (!text->empty() && !IsDecimal(*text)) {
-          Refuse(absl::StrCat(tolerance_path, ".", field),
-                 absl::StrCat("`", *text, "` is no decimal; expected such as 0.01"));
+          check(absl::StrCat(tolerance_path, ".", field),
+                absl::InvalidArgumentError(absl::StrCat("`", *text, "` is no decimal; expected such as 0.01")));
         }
       }
     }
-  }
-
-  void CheckJsonPath(const std::string& path, absl::string_view text) {
-    if (text == "*" || absl::StartsWith(text, "$") || absl::StartsWith(text, "/")) return;
-    Refuse(path, absl::StrCat("`", text, "` is no path; expected a JSONPath ($.a) or a JSON Pointer (/a)"));
+    // What is wrong only of all of them together, such as a contradiction.
+    if (!refused) check(path, diff::CompiledRules::Compile(RulesFrom(rules)).status());
   }
 
   static void AddDigests(const v1::Endpoint& declared, Endpoint* endpoint) {

@@ -35,6 +35,7 @@ struct Rule {
   RuleKind kind = RuleKind::kIgnore;
   std::string label;  // As declared, for people.
   PathPattern pattern;
+  std::optional<JsonPath> query;  // kIgnore: what it locates, in the place of the pattern.
   // kArrays: of neither, the order counts.
   bool multiset = false;
   std::string keyed_by;
@@ -84,7 +85,22 @@ class Walker {
 
   void Run(const Json& control, const Json& candidate) {
     Where where;
-    for (size_t i = 0; i < rules_.size(); ++i) where.push_back({static_cast<uint16_t>(i), 0});
+    JsonPath::Work work;
+    for (size_t i = 0; i < rules_.size(); ++i) {
+      if (!rules_[i].query.has_value()) {
+        where.push_back({static_cast<uint16_t>(i), 0});
+        continue;
+      }
+      for (const Json* root : {&control, &candidate}) {
+        const auto nodes = rules_[i].query->Locate(*root, &work);
+        if (!nodes.ok()) {
+          result_->verdict = Comparison::Verdict::kError;
+          result_->error = absl::StrCat(rules_[i].label, ": ", nodes.status().message());
+          return;
+        }
+        for (const Json* node : *nodes) located_.emplace(node, &rules_[i]);
+      }
+    }
     Walk(control, candidate, where);
     result_->patterns.assign(patterns_.begin(), patterns_.end());
     if (GaveUp()) {
@@ -152,6 +168,13 @@ class Walker {
     });
     return found;
   }
+  // The rule by which `value`, at `where`, is ignored.
+  const Rule* IgnoreRule(const Where& where, const Json& value) const {
+    if (const Rule* rule = FindRule(RuleKind::kIgnore, where)) return rule;
+    if (located_.empty() || exactly_) return nullptr;
+    const auto found = located_.find(&value);
+    return found == located_.end() ? nullptr : found->second;
+  }
   // A rule that names a place goes before one for everywhere.
   const Rule* ArrayRule(const Where& where) const {
     const Rule* found = nullptr;
@@ -181,14 +204,62 @@ class Walker {
     return Clip(std::move(pointer));
   }
   static PathStep Member(absl::string_view name) { return {name, 0, /*is_item=*/false}; }
-  static PathStep Item(size_t index) { return {"", index, /*is_item=*/true}; }
+  // The step to `array`'s child `i`: to where the document has it, should others have been taken out before it.
+  PathStep Item(const Json& array, size_t i) const {
+    if (kept_.empty()) return {"", i, /*is_item=*/true};
+    const auto kept = kept_.find(array.children);
+    return {"", kept == kept_.end() ? i : kept->second->indices[i], /*is_item=*/true};
+  }
+
+  // --- Items that a query locates: they are taken out, each on its own side, before lists and multisets are lined up.
+
+  struct Kept {
+    std::vector<Json> items;
+    std::vector<size_t> indices;  // Where they were.
+    Json array;
+  };
+
+  // `array` without them; itself where there are none.
+  const Json& WithoutLocated(const Json& array) {
+    const auto located = [this](const Json& item) { return located_.contains(&item); };
+    if (located_.empty() || std::none_of(array.items().begin(), array.items().end(), located)) return array;
+    std::unique_ptr<Kept>& kept = shortened_[&array];
+    if (kept == nullptr) {
+      kept = std::make_unique<Kept>();
+      kept->items.reserve(array.size);
+      for (size_t i = 0; i < array.size; ++i) {
+        if (located(array.children[i])) continue;
+        kept->items.push_back(array.children[i]);
+        kept->indices.push_back(i);
+      }
+      kept->array = array;
+      kept->array.children = kept->items.data();
+      kept->array.size = static_cast<uint32_t>(kept->items.size());
+      if (!kept->items.empty()) kept_[kept->array.children] = kept.get();
+    }
+    return kept->array;
+  }
+
+  // One excuse for each that has no equal on the other side, in their order.
+  void ExcuseLocated(const Json& control, const Json& candidate) {
+    std::vector<const Json*> a, b;
+    for (const auto& [array, items] : {std::make_pair(&control, &a), std::make_pair(&candidate, &b)}) {
+      for (const Json& item : array->items()) {
+        if (located_.contains(&item)) items->push_back(&item);
+      }
+    }
+    for (size_t i = 0; i < std::max(a.size(), b.size()); ++i) {
+      if (i < a.size() && i < b.size() && FoldExactly(*a[i]) == FoldExactly(*b[i])) continue;
+      Excuse(*located_.at(i < a.size() ? a[i] : b[i]));
+    }
+  }
 
   // --- Folding: a hash that is the same for values that are the same under the rules of `where` (under none: by
   // value). The reverse does not hold where a tolerance or an extensible object is inside, which fold to constants.
 
   uint64_t Fold(const Json& value, const Where& where) {
     ++steps_;
-    if (FindRule(RuleKind::kIgnore, where) != nullptr) return 1;
+    if (IgnoreRule(where, value) != nullptr) return 1;
     switch (value.type) {
       case Json::Type::kNull:
       case Json::Type::kBoolean:
@@ -211,8 +282,8 @@ class Walker {
         const bool ordered = rule == nullptr || !Unordered(*rule);
         uint64_t hash = 4;
         for (size_t i = 0; i < value.size; ++i) {
-          const Where down = Down(where, Item(i));
-          if (FindRule(RuleKind::kIgnore, down) != nullptr) continue;
+          const Where down = Down(where, Item(value, i));
+          if (IgnoreRule(down, value.children[i]) != nullptr) continue;
           const uint64_t item = Fold(value.children[i], down);
           hash = ordered ? absl::HashOf(hash, item) : hash + absl::HashOf(item);
         }
@@ -225,13 +296,18 @@ class Walker {
     uint64_t hash = 6;
     for (const Json& member : value.items()) {
       const Where down = Down(where, Member(member.name));
-      if (FindRule(RuleKind::kIgnore, down) != nullptr) continue;
+      if (IgnoreRule(down, member) != nullptr) continue;
       if (member.type == Json::Type::kNull && FindRule(RuleKind::kNullIsAbsent, down) != nullptr) continue;
       hash = absl::HashOf(hash, member.name, Fold(member, down));
     }
     return hash;
   }
-  uint64_t FoldExactly(const Json& value) { return Fold(value, Where()); }
+  uint64_t FoldExactly(const Json& value) {
+    const bool exactly = std::exchange(exactly_, true);
+    const uint64_t fold = Fold(value, Where());
+    exactly_ = exactly;
+    return fold;
+  }
 
   bool GaveUp() const { return steps_ > kMaxSteps || misses_ > kMaxMisses; }
 
@@ -242,7 +318,9 @@ class Walker {
   void Walk(const Json& control, const Json& candidate, const Where& where) {
     if (++steps_; GaveUp() || (quiet_ && different_)) return;
     if (control.text == candidate.text) return;
-    if (const Rule* rule = FindRule(RuleKind::kIgnore, where)) {
+    const Rule* rule = IgnoreRule(where, control);
+    if (rule == nullptr) rule = IgnoreRule(where, candidate);
+    if (rule != nullptr) {
       if (FoldExactly(control) != FoldExactly(candidate)) Excuse(*rule);
       return;
     }
@@ -326,7 +404,7 @@ class Walker {
     ++steps_;
     const PathStep step = Member(member.name);
     const Where down = Down(where, step);
-    if (const Rule* rule = FindRule(RuleKind::kIgnore, down)) return Excuse(*rule);
+    if (const Rule* rule = IgnoreRule(down, member)) return Excuse(*rule);
     if (member.type == Json::Type::kNull) {
       if (const Rule* rule = FindRule(RuleKind::kNullIsAbsent, down)) return Excuse(*rule);
     }
@@ -338,9 +416,12 @@ class Walker {
 
   void WalkArrays(const Json& control, const Json& candidate, const Where& where) {
     const Rule* rule = ArrayRule(where);
-    if (rule != nullptr && rule->multiset) return WalkMultisets(control, candidate, where, *rule);
     if (rule != nullptr && !rule->keyed_by.empty() && WalkKeyed(control, candidate, where, *rule)) return;
-    WalkLists(control, candidate, where);
+    const Json& a = WithoutLocated(control);
+    const Json& b = WithoutLocated(candidate);
+    if (&a != &control || &b != &candidate) ExcuseLocated(control, candidate);
+    if (rule != nullptr && rule->multiset) return WalkMultisets(a, b, where, *rule);
+    WalkLists(a, b, where);
   }
 
   // Item by item. That a list is reordered, or that something was put in or taken out, is said as such.
@@ -350,7 +431,8 @@ class Walker {
       if (AnyCounts(control, overlap, control.size, where) || AnyCounts(candidate, overlap, candidate.size, where)) {
         return Report(DifferenceKind::kLength, control, candidate);
       }
-      for (size_t i = 0; i < overlap; ++i) WalkDown(control.children[i], candidate.children[i], where, Item(i));
+      for (size_t i = 0; i < overlap; ++i)
+        WalkDown(control.children[i], candidate.children[i], where, Item(control, i));
       return;
     }
     std::vector<uint64_t> a = FoldItems(control);
@@ -359,7 +441,8 @@ class Walker {
       if (a != b && SortedEqual(a, b)) {
         if (!EqualUnderRules(control, candidate, where)) return Report(DifferenceKind::kOrder, control, candidate);
       }
-      for (size_t i = 0; i < overlap; ++i) WalkDown(control.children[i], candidate.children[i], where, Item(i));
+      for (size_t i = 0; i < overlap; ++i)
+        WalkDown(control.children[i], candidate.children[i], where, Item(control, i));
       return;
     }
     const size_t prefix = std::mismatch(a.begin(), a.begin() + overlap, b.begin()).first - a.begin();
@@ -370,7 +453,7 @@ class Walker {
       Report(DifferenceKind::kLength, control, candidate);
     }
     for (size_t i = prefix; i < overlap - suffix; ++i) {
-      WalkDown(control.children[i], candidate.children[i], where, Item(i));
+      WalkDown(control.children[i], candidate.children[i], where, Item(control, i));
     }
     for (size_t i = overlap - suffix; i < a.size() - suffix; ++i) LoneItem(control, i, DifferenceKind::kMissing, where);
     for (size_t i = overlap - suffix; i < b.size() - suffix; ++i) LoneItem(candidate, i, DifferenceKind::kExtra, where);
@@ -379,7 +462,7 @@ class Walker {
   // Whether an item from `first` to before `last` is not ignored.
   bool AnyCounts(const Json& array, size_t first, size_t last, const Where& where) const {
     for (size_t i = first; i < last; ++i) {
-      if (FindRule(RuleKind::kIgnore, Down(where, Item(i))) == nullptr) return true;
+      if (IgnoreRule(Down(where, Item(array, i)), array.children[i]) == nullptr) return true;
     }
     return false;
   }
@@ -398,8 +481,8 @@ class Walker {
 
   void LoneItem(const Json& array, size_t index, DifferenceKind kind, const Where& where) {
     ++steps_;
-    const PathStep step = Item(index);
-    if (const Rule* rule = FindRule(RuleKind::kIgnore, Down(where, step))) return Excuse(*rule);
+    const PathStep step = Item(array, index);
+    if (const Rule* rule = IgnoreRule(Down(where, step), array.children[index])) return Excuse(*rule);
     ReportLone(array.children[index], kind, step);
   }
 
@@ -413,11 +496,11 @@ class Walker {
     absl::flat_hash_map<uint64_t, Bucket> buckets;
     std::vector<uint64_t> order;  // Of the control's items, so that the output does not depend on the hash.
     for (size_t i = 0; i < control.size; ++i) {
-      order.push_back(Fold(control.children[i], Down(where, Item(i))));
+      order.push_back(Fold(control.children[i], Down(where, Item(control, i))));
       buckets[order.back()].control.push_back(i);
     }
     for (size_t i = 0; i < candidate.size; ++i) {
-      order.push_back(Fold(candidate.children[i], Down(where, Item(i))));
+      order.push_back(Fold(candidate.children[i], Down(where, Item(candidate, i))));
       buckets[order.back()].candidate.push_back(i);
     }
     Matches matches;
@@ -447,7 +530,7 @@ class Walker {
     if (left->empty() || right->empty()) return;
     const auto equal = [&](size_t i, size_t j) {
       const Json& item = control.children[(*left)[i]];
-      const bool same = EqualUnderRules(item, candidate.children[(*right)[j]], Down(where, Item((*left)[i])));
+      const bool same = EqualUnderRules(item, candidate.children[(*right)[j]], Down(where, Item(control, (*left)[i])));
       if (!same) ++misses_;
       return same;
     };
@@ -536,7 +619,7 @@ class Walker {
                         [](const auto& a, const auto& b) { return a.second < b.second; })) {
       Excuse(rule);
     }
-    for (const auto& [i, j] : matches) WalkDown(control.children[i], candidate.children[j], where, Item(i));
+    for (const auto& [i, j] : matches) WalkDown(control.children[i], candidate.children[j], where, Item(control, i));
   }
 
   void Report(DifferenceKind kind, const Json& control, const Json& candidate) {
@@ -552,12 +635,16 @@ class Walker {
   const std::vector<Rule>& rules_;
   const Show& show_;
   Comparison* const result_;
+  absl::flat_hash_map<const Json*, const Rule*> located_;              // By the queries of rules, in either document.
+  absl::flat_hash_map<const Json*, std::unique_ptr<Kept>> shortened_;  // By the array.
+  absl::flat_hash_map<const Json*, const Kept*> kept_;                 // By the first of the items.
   std::vector<PathStep> path_;
   std::set<std::string> patterns_;
   uint64_t steps_ = 0;
   size_t misses_ = 0;
   bool quiet_ = false;  // Only whether they differ is asked: nothing is collected, the first difference ends it.
   bool different_ = false;
+  bool exactly_ = false;  // No query counts.
 };
 
 absl::StatusOr<std::optional<Decimal>> ParseTolerance(const std::string& text, absl::string_view rule) {
@@ -574,6 +661,26 @@ absl::StatusOr<std::optional<Decimal>> ParseTolerance(const std::string& text, a
   return decimal;
 }
 
+// Rules of which one takes the other back, or leaves it nothing to say.
+absl::Status CheckContradictions(const std::vector<Rule>& rules) {
+  for (const Rule& rule : rules) {
+    const bool whole = !rule.query.has_value() && (rule.pattern.everywhere() || rule.pattern.size() == 0);
+    for (const Rule& other : rules) {
+      if (&other == &rule) continue;
+      if (rule.kind == RuleKind::kIgnore && whole && other.label != rule.label) {
+        return absl::InvalidArgumentError(absl::StrCat(rule.label, ": it excuses everything, beside ", other.label,
+                                                       "; expected one without the other"));
+      }
+      if (rule.kind == RuleKind::kArrays && other.kind == RuleKind::kArrays && rule.pattern == other.pattern &&
+          (rule.multiset != other.multiset || rule.keyed_by != other.keyed_by)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(rule.label, ": it contradicts ", other.label, "; expected one of them"));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 struct CompiledRules::Impl {
@@ -585,15 +692,24 @@ CompiledRules::CompiledRules() : impl_(std::make_shared<Impl>()) {}
 absl::StatusOr<CompiledRules> CompiledRules::Compile(const Rules& rules) {
   auto impl = std::make_shared<Impl>();
   const auto add = [&](RuleKind kind, absl::string_view name, const std::string& path) -> absl::StatusOr<Rule*> {
-    absl::StatusOr<PathPattern> pattern = PathPattern::Parse(path);
-    if (!pattern.ok()) return base::Annotate(pattern.status(), name);
+    Place place;
+    if (kind == RuleKind::kIgnore) {
+      absl::StatusOr<Place> parsed = ParsePlace(path);
+      if (!parsed.ok()) return base::Annotate(parsed.status(), name);
+      place = *std::move(parsed);
+    } else {
+      absl::StatusOr<PathPattern> pattern = PathPattern::Parse(path);
+      if (!pattern.ok()) return base::Annotate(pattern.status(), name);
+      place.pattern = *std::move(pattern);
+    }
     if (impl->rules.size() >= kMaxRules) {
       return absl::InvalidArgumentError(absl::StrCat("expected at most ", kMaxRules, " rules"));
     }
     Rule& rule = impl->rules.emplace_back();
     rule.kind = kind;
     rule.label = absl::StrCat(name, " ", path);
-    rule.pattern = *std::move(pattern);
+    rule.pattern = std::move(place.pattern);
+    rule.query = std::move(place.query);
     return &rule;
   };
   for (const std::string& path : rules.ignore) RETURN_IF_ERROR(add(RuleKind::kIgnore, "ignore", path).status());
@@ -625,6 +741,7 @@ absl::StatusOr<CompiledRules> CompiledRules::Compile(const Rules& rules) {
   for (const std::string& path : rules.extensible) {
     RETURN_IF_ERROR(add(RuleKind::kExtensible, "extensible", path).status());
   }
+  RETURN_IF_ERROR(CheckContradictions(impl->rules));
   CompiledRules compiled;
   compiled.impl_ = std::move(impl);
   return compiled;

@@ -10,7 +10,8 @@
 // Limits:  texts of kMaxJsonBytes and kMaxJsonDepth (json.h); kMaxDifferences are kept and all are counted;
 // kMaxShownBytes of
 //          each text; kMaxSteps visits, beyond which nothing is judged (kError). Only unordered arrays whose items are
-//          alike but for a tolerance can need so many.
+//          alike but for a tolerance can need so many. Paths that need the document have kMaxPathSteps (jsonpath.h),
+//          both documents and all rules together; the same holds beyond them.
 // Policies for odd input are in docs/compare.md.
 #ifndef SHADOWLINE_DIFF_COMPARE_COMPARE_H_
 #define SHADOWLINE_DIFF_COMPARE_COMPARE_H_
@@ -35,7 +36,7 @@ struct Rules {
     std::string relative = {};
   };
 
-  std::vector<std::string> ignore = {};
+  std::vector<std::string> ignore = {};  // All of JSONPath; the others as PathPattern has them.
   std::map<std::string, std::string> arrays = {};
   std::vector<Tolerance> tolerance = {};
   std::vector<std::string> instants = {};
@@ -47,7 +48,7 @@ class CompiledRules {
  public:
   // No rules: exact comparison.
   CompiledRules();
-  // kInvalidArgument names the rule, the path in it and what was expected.
+  // kInvalidArgument names the rule, the path in it and what was expected; or two rules that contradict each other.
   static absl::StatusOr<CompiledRules> Compile(const Rules& rules);
 
   struct Impl;
@@ -80,7 +81,7 @@ struct Comparison {
     kEqual,    // The same by value, no rule was needed.
     kExcused,  // The same under the rules; `excuses` counts each use.
     kDiffer,
-    kError,  // The control is not JSON: nothing can be judged. `error` says where.
+    kError,  // The control is not JSON, or a limit was met: nothing can be judged. `error` says what.
   };
 
   Verdict verdict = Verdict::kEqual;

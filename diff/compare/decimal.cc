@@ -97,6 +97,21 @@ Decimal Decimal::Parse(absl::string_view number) {
   return decimal;
 }
 
+bool LessThan(const Decimal& a, const Decimal& b) {
+  const auto sign = [](const Decimal& x) { return x.zero() ? 0 : (x.negative ? -1 : 1); };
+  if (sign(a) != sign(b)) return sign(a) < sign(b);
+  // Magnitudes from here on.
+  const Decimal& small = a.negative ? b : a;
+  const Decimal& large = a.negative ? a : b;
+  if (small.far_exponent == large.far_exponent) return Smaller(small, large);
+  const auto rank = [](const Decimal& x) { return x.far_exponent.empty() ? 0 : (x.far_exponent[0] == '-' ? -1 : 1); };
+  if (rank(small) != rank(large)) return rank(small) < rank(large);
+  const bool shorter = small.far_exponent.size() != large.far_exponent.size()
+                           ? small.far_exponent.size() < large.far_exponent.size()
+                           : small.far_exponent < large.far_exponent;
+  return shorter == (rank(small) > 0);
+}
+
 bool WithinAbsolute(const Decimal& a, const Decimal& b, const Decimal& absolute) {
   if (!a.far_exponent.empty() || !b.far_exponent.empty()) return a == b;
   return Within(a, b, absolute);

@@ -29,6 +29,8 @@ struct Decimal {
   std::string far_exponent;
 };
 
+// a < b. Of two with different far exponents, by those alone.
+bool LessThan(const Decimal& a, const Decimal& b);
 // |a - b| <= absolute, where absolute >= 0.
 bool WithinAbsolute(const Decimal& a, const Decimal& b, const Decimal& absolute);
 // |a - b| <= relative * max(|a|, |b|), where relative >= 0. Takes time proportional to the product of the digits of

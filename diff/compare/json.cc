@@ -14,24 +14,6 @@ namespace {
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
-void AppendUtf8(std::string* out, uint32_t code) {
-  if (code < 0x80) {
-    out->push_back(static_cast<char>(code));
-    return;
-  }
-  if (code < 0x800) {
-    out->push_back(static_cast<char>(0xc0 | code >> 6));
-  } else if (code < 0x10000) {
-    out->push_back(static_cast<char>(0xe0 | code >> 12));
-    out->push_back(static_cast<char>(0x80 | (code >> 6 & 0x3f)));
-  } else {
-    out->push_back(static_cast<char>(0xf0 | code >> 18));
-    out->push_back(static_cast<char>(0x80 | (code >> 12 & 0x3f)));
-    out->push_back(static_cast<char>(0x80 | (code >> 6 & 0x3f)));
-  }
-  out->push_back(static_cast<char>(0x80 | (code & 0x3f)));
-}
-
 constexpr absl::string_view kTooDeep = "at most 1000 levels";
 static_assert(kMaxJsonDepth == 1000);
 
@@ -283,6 +265,24 @@ absl::StatusOr<std::unique_ptr<const JsonDocument>> JsonDocument::Parse(absl::st
   std::unique_ptr<JsonDocument> document(new JsonDocument());
   RETURN_IF_ERROR(Parser(text, lone, &document->memory_).ParseAll(&document->root_));
   return document;
+}
+
+void AppendUtf8(std::string* out, uint32_t code) {
+  if (code < 0x80) {
+    out->push_back(static_cast<char>(code));
+    return;
+  }
+  if (code < 0x800) {
+    out->push_back(static_cast<char>(0xc0 | code >> 6));
+  } else if (code < 0x10000) {
+    out->push_back(static_cast<char>(0xe0 | code >> 12));
+    out->push_back(static_cast<char>(0x80 | (code >> 6 & 0x3f)));
+  } else {
+    out->push_back(static_cast<char>(0xf0 | code >> 18));
+    out->push_back(static_cast<char>(0x80 | (code >> 12 & 0x3f)));
+    out->push_back(static_cast<char>(0x80 | (code >> 6 & 0x3f)));
+  }
+  out->push_back(static_cast<char>(0x80 | (code & 0x3f)));
 }
 
 void AppendQuoted(std::string* out, absl::string_view text) {

@@ -62,6 +62,8 @@ class JsonDocument {
   Json root_;
 };
 
+// Appends the code point `code`. REQUIRES: at most 0x10ffff.
+void AppendUtf8(std::string* out, uint32_t code);
 // Appends `text` (UTF-8) as a JSON string.
 void AppendQuoted(std::string* out, absl::string_view text);
 

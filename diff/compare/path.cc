@@ -13,15 +13,7 @@
 namespace shadowline::diff {
 namespace {
 
-constexpr size_t kMaxPathBytes = 1024;
-constexpr size_t kMaxSegments = 64;
-
-bool IsNameByte(char c) {
-  return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' ||
-         static_cast<unsigned char>(c) >= 0x80;
-}
-
-// An index as both notations write it: no sign, no leading zero.
+// An index as a pointer writes it: no sign, no leading zero.
 bool ParseIndex(absl::string_view text, size_t* index) {
   if (text.empty() || text.size() > 9 || (text.size() > 1 && text[0] == '0')) return false;
   *index = 0;
@@ -37,41 +29,44 @@ absl::Status Expected(absl::string_view path, absl::string_view rest, absl::stri
       absl::StrCat("path \"", path, "\": at byte ", rest.data() - path.data(), ": expected ", what));
 }
 
-// `rest` starts behind the opening quote; takes what is quoted and the closing quote.
-absl::Status TakeQuoted(absl::string_view path, absl::string_view* rest, char quote, std::string* name) {
-  while (!rest->empty() && rest->front() != quote) {
-    if (rest->front() == '\\') {
-      rest->remove_prefix(1);
-      if (rest->empty() || (rest->front() != '\\' && rest->front() != '\'' && rest->front() != '"')) {
-        return Expected(path, *rest, "\\\\, \\' or \\\"; no other escape is known");
-      }
-    }
-    name->push_back(rest->front());
-    rest->remove_prefix(1);
-  }
-  if (rest->empty()) return Expected(path, *rest, "the closing quote");
-  rest->remove_prefix(1);
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<PathPattern> PathPattern::Parse(absl::string_view path) {
+  ASSIGN_OR_RETURN(Place place, ParsePlace(path));
+  if (place.query.has_value()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("path \"", path,
+                     "\": expected names, indices from 0, * and .. only; filters, slices, several selectors in "
+                     "brackets and negative indices are for ignore"));
+  }
+  return std::move(place.pattern);
+}
+
+absl::StatusOr<Place> ParsePlace(absl::string_view path) {
   if (path.size() > kMaxPathBytes || !simdjson::validate_utf8(path.data(), path.size())) {
     return absl::InvalidArgumentError(
         absl::StrCat("a path of ", path.size(), " bytes: expected UTF-8, at most ", kMaxPathBytes));
   }
+  Place place;
   if (path == "*") {
-    PathPattern everywhere;
-    everywhere.everywhere_ = true;
-    return everywhere;
+    place.pattern.everywhere_ = true;
+    return place;
   }
-  ASSIGN_OR_RETURN(PathPattern pattern, absl::StartsWith(path, "/") ? ParsePointer(path) : ParseJsonPath(path));
-  if (pattern.size() > kMaxSegments) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("path \"", path, "\": expected at most ", kMaxSegments, " segments"));
+  if (absl::StartsWith(path, "/")) {
+    ASSIGN_OR_RETURN(place.pattern, PathPattern::ParsePointer(path));
+    return place;
   }
-  return pattern;
+  if (!absl::StartsWith(path, "$")) {
+    return Expected(path, path,
+                    "a JSON Pointer (/a/b), a JSONPath ($.a.b, $ alone is the whole answer), or * for everywhere");
+  }
+  ASSIGN_OR_RETURN(JsonPath query, JsonPath::Parse(path));
+  if (std::optional<PathPattern> pattern = PathPattern::FromJsonPath(query)) {
+    place.pattern = *std::move(pattern);
+  } else {
+    place.query = std::move(query);
+  }
+  return place;
 }
 
 absl::StatusOr<PathPattern> PathPattern::ParsePointer(absl::string_view path) {
@@ -88,50 +83,36 @@ absl::StatusOr<PathPattern> PathPattern::ParsePointer(absl::string_view path) {
       segment.kind = ParseIndex(part, &segment.index) ? Kind::kNameOrIndex : Kind::kName;
     }
     pattern.segments_.push_back(std::move(segment));
+    if (pattern.size() > kMaxSegments) {
+      return Expected(path, part, absl::StrCat("at most ", kMaxSegments, " segments"));
+    }
   }
   return pattern;
 }
 
-absl::StatusOr<PathPattern> PathPattern::ParseJsonPath(absl::string_view path) {
-  absl::string_view rest = path;
-  if (!absl::ConsumePrefix(&rest, "$")) {
-    return Expected(path, rest,
-                    "a JSON Pointer (/a/b), a JSONPath ($.a.b, $ alone is the whole answer), or * for everywhere");
-  }
+std::optional<PathPattern> PathPattern::FromJsonPath(const JsonPath& path) {
   PathPattern pattern;
-  while (!rest.empty()) {
-    Segment segment;
-    segment.deep = absl::ConsumePrefix(&rest, "..");
-    const bool dotted = !segment.deep && absl::ConsumePrefix(&rest, ".");
-    if (!dotted && absl::ConsumePrefix(&rest, "[")) {
-      if (absl::ConsumePrefix(&rest, "'")) {
+  for (const JsonPath::Segment& from : path.segments()) {
+    if (from.selectors.size() != 1) return std::nullopt;
+    const JsonPath::Selector& selector = from.selectors[0];
+    Segment& segment = pattern.segments_.emplace_back();
+    segment.deep = from.descendant;
+    switch (selector.kind) {
+      case JsonPath::Selector::Kind::kName:
         segment.kind = Kind::kName;
-        RETURN_IF_ERROR(TakeQuoted(path, &rest, '\'', &segment.name));
-      } else if (absl::ConsumePrefix(&rest, "\"")) {
-        segment.kind = Kind::kName;
-        RETURN_IF_ERROR(TakeQuoted(path, &rest, '"', &segment.name));
-      } else if (!absl::ConsumePrefix(&rest, "*")) {
-        const absl::string_view index = rest.substr(0, rest.find(']'));
+        segment.name = selector.name;
+        break;
+      case JsonPath::Selector::Kind::kWildcard:
+        break;
+      case JsonPath::Selector::Kind::kIndex:
+        if (selector.index < 0) return std::nullopt;
         segment.kind = Kind::kIndex;
-        if (!ParseIndex(index, &segment.index)) {
-          return Expected(path, rest, "'name', an index or * (no filter, slice, union or negative index)");
-        }
-        rest.remove_prefix(index.size());
-      }
-      if (!absl::ConsumePrefix(&rest, "]")) return Expected(path, rest, "]");
-    } else if (dotted || segment.deep) {
-      if (!absl::ConsumePrefix(&rest, "*")) {
-        size_t length = 0;
-        while (length < rest.size() && IsNameByte(rest[length])) ++length;
-        if (length == 0) return Expected(path, rest, "a name or *");
-        segment.kind = Kind::kName;
-        segment.name = std::string(rest.substr(0, length));
-        rest.remove_prefix(length);
-      }
-    } else {
-      return Expected(path, rest, ".name, ['name'], [0], [*], .* or ..name");
+        segment.index = static_cast<size_t>(selector.index);
+        break;
+      case JsonPath::Selector::Kind::kSlice:
+      case JsonPath::Selector::Kind::kFilter:
+        return std::nullopt;
     }
-    pattern.segments_.push_back(std::move(segment));
   }
   return pattern;
 }

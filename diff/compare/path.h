@@ -1,21 +1,25 @@
-// Where a rule applies: a JSON Pointer or a piece of JSONPath, matched one step at a time on the way down a tree.
+// Where a rule applies: a JSON Pointer or a JSONPath, matched one step at a time on the way down a tree where that is
+// possible.
 //
 //   /lines/*/price      JSON Pointer (RFC 6901); a segment `*` is any member or item
-//   $.lines[*].price    JSONPath: $  .name  ['name']  [0]  [*]  .*  ..name
+//   $.lines[*].price    JSONPath (RFC 9535): $  .name  ['name']  [0]  [*]  .*  ..name
 //   *                   everywhere
 //
-// Filters, slices, unions and negative indices are refused: a rule that excuses must be readable at a glance.
+// A JSONPath with a filter, a slice, several selectors in one pair of brackets or a negative index needs the document
+// (jsonpath.h); ParsePlace gives it back as a query.
 //
 // Threads: immutable once parsed.
 #ifndef SHADOWLINE_DIFF_COMPARE_PATH_H_
 #define SHADOWLINE_DIFF_COMPARE_PATH_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "diff/compare/jsonpath.h"
 
 namespace shadowline::diff {
 
@@ -28,8 +32,10 @@ struct PathStep {
 
 class PathPattern {
  public:
-  // kInvalidArgument says what was expected, and where.
+  // kInvalidArgument says what was expected, and where. Refuses what needs the document.
   static absl::StatusOr<PathPattern> Parse(absl::string_view path);
+
+  bool operator==(const PathPattern&) const = default;
 
   bool everywhere() const { return everywhere_; }
   // How many segments there are: a walk that has matched them all is where the pattern points.
@@ -46,14 +52,24 @@ class PathPattern {
     std::string name;
     size_t index = 0;
     bool deep = false;
+    bool operator==(const Segment&) const = default;
   };
 
+  friend absl::StatusOr<struct Place> ParsePlace(absl::string_view path);
   static absl::StatusOr<PathPattern> ParsePointer(absl::string_view path);
-  static absl::StatusOr<PathPattern> ParseJsonPath(absl::string_view path);
+  // Nothing: it needs the document.
+  static std::optional<PathPattern> FromJsonPath(const JsonPath& path);
 
   std::vector<Segment> segments_;
   bool everywhere_ = false;
 };
+
+struct Place {
+  PathPattern pattern;
+  std::optional<JsonPath> query;  // Goes before the pattern.
+};
+
+absl::StatusOr<Place> ParsePlace(absl::string_view path);
 
 }  // namespace shadowline::diff
 

@@ -291,8 +291,9 @@ const std::vector<Field>& Fields() {
       {"verification.queue", "N", "4096", "Reads that wait to be verified; beyond it they are shed, and counted.",
        false, Number(FIELD(verification.queue), 1, 1'000'000)},
       {"verification.budget_per_second", "N", "500",
-       "Most verification queries a second that this replica sends to the source.", false,
-       Number(FIELD(verification.budget_per_second), 1, 1'000'000)},
+       "Most verification queries a second that the fleet sends to the source: each live replica takes its part, and "
+       "less while the database is slow.",
+       false, Number(FIELD(verification.budget_per_second), 1, 1'000'000)},
       {"verification.redaction_secret", "SECRET", "",
        "Keys the digests that stand for values in evidence; at least 16 bytes, the same for all replicas. Empty: a "
        "random one "

@@ -3,25 +3,10 @@
 #include "absl/strings/str_cat.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "cache/catalog/compare_rules.h"
 #include "diff/compare/redact.h"
 
 namespace shadowline::server {
-namespace {
-
-diff::Rules RulesFrom(const shadowline::v1::CompareRules& declared) {
-  diff::Rules rules;
-  rules.ignore.assign(declared.ignore().begin(), declared.ignore().end());
-  rules.arrays.insert(declared.arrays().begin(), declared.arrays().end());
-  for (const auto& tolerance : declared.tolerance()) {
-    rules.tolerance.push_back({tolerance.path(), tolerance.absolute(), tolerance.relative()});
-  }
-  rules.instants.assign(declared.instants().begin(), declared.instants().end());
-  rules.null_is_absent.assign(declared.null_is_absent().begin(), declared.null_is_absent().end());
-  rules.extensible.assign(declared.extensible().begin(), declared.extensible().end());
-  return rules;
-}
-
-}  // namespace
 
 diff::Comparison Comparer::Compare(const cache::Query& query, const diff::Answer& control,
                                    const diff::Answer& candidate) {
@@ -39,7 +24,8 @@ const diff::CompiledRules& Comparer::RulesOf(const cache::Query& query) {
   auto [entry, added] = rules_.try_emplace(query.endpoint);
   if (added) {
     // The catalog was checked when it was applied; should rules be refused all the same, nothing is excused.
-    absl::StatusOr<diff::CompiledRules> compiled = diff::CompiledRules::Compile(RulesFrom(query.endpoint->compare));
+    absl::StatusOr<diff::CompiledRules> compiled =
+        diff::CompiledRules::Compile(cache::RulesFrom(query.endpoint->compare));
     if (compiled.ok()) {
       entry->second = *std::move(compiled);
     } else {

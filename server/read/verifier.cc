@@ -32,6 +32,8 @@ using diff::Verdict;
 // Shares of the budget that are left for what matters more: an open episode, then a sample, then a warm cache.
 constexpr double kReserveOfSamples = 0.25;
 constexpr double kReserveOfFills = 0.5;
+// Somebody has to look whether the database is well again, however small a replica's part is.
+constexpr double kLeastPerSecond = 1;
 
 // How long an invalidation may take from its beginning, which its fences tell, to its last fence.
 constexpr absl::Duration kInvalidationTime = absl::Milliseconds(100);
@@ -111,6 +113,8 @@ struct Verifier::Counters {
   explicit Counters(base::Metrics* metrics)
       : samples(metrics->AddGauge("shadowline_verification_samples", "Sampled reads that wait for a verdict.")),
         episodes(metrics->AddGauge("shadowline_verification_episodes", "Episodes that are being judged.")),
+        budget(metrics->AddGauge("shadowline_verification_budget_per_second",
+                                 "Control queries that verification may add now.")),
         divergences(metrics->AddCounter("shadowline_divergences_total", "Confirmed divergences.")),
         unsafe(metrics->AddCounter("shadowline_unsafe_divergences_total",
                                    "Confirmed divergences that nobody may be served, not even rarely.")) {
@@ -149,6 +153,7 @@ struct Verifier::Counters {
   std::array<base::Counter*, static_cast<int>(Verdict::kShed) + 1> verdicts;
   base::Gauge* samples;
   base::Gauge* episodes;
+  base::Gauge* budget;
   base::Counter* divergences;
   base::Counter* unsafe;
   base::Counter* queries_ok;
@@ -370,7 +375,7 @@ void Verifier::JudgeAfter(const std::string& id, HeldPtr held) {
     }
   }
   if (Episode* open = Find(id); open != nullptr) return Join(open, std::move(held));
-  if (!budget_.Take(deps_.clock->Steady(), kReserveOfSamples)) {
+  if (!Spend(kReserveOfSamples)) {
     counters_->shed_budget->Add();
     return Settle(held.get(), &held->ticket, Verdict::kShed);
   }
@@ -406,7 +411,7 @@ void Verifier::Join(Episode* episode, HeldPtr held) {
 void Verifier::LookAgain(const std::string& id, uint64_t turn) {
   Episode* episode = Find(id);
   if (episode == nullptr || episode->turn != turn) return;
-  if (!budget_.Take(deps_.clock->Steady())) return ShedEpisode(id, counters_->shed_budget);
+  if (!Spend(/*reserve=*/0)) return ShedEpisode(id, counters_->shed_budget);
   episode->looking = true;
   episode->asked_at.reset();
   episode->look = Look();
@@ -737,7 +742,7 @@ void Verifier::Fence(const Report& report) {
 // ---- Warming the cache for shadow reads ----
 
 void Verifier::Fill(Drawn drawn) {
-  if (stopping_.load() || !budget_.Take(deps_.clock->Steady(), kReserveOfFills)) {
+  if (stopping_.load() || !Spend(kReserveOfFills)) {
     fills_.fetch_sub(1);
     return counters_->fills_refused->Add();
   }
@@ -750,6 +755,16 @@ void Verifier::Fill(Drawn drawn) {
     fills_.fetch_sub(1);
     (filled.ok() ? counters_->fills_done : counters_->fills_failed)->Add();
   });
+}
+
+bool Verifier::Spend(double reserve) {
+  const double share = options_.queries_per_second / static_cast<double>(replicas_.load());
+  const double factor = deps_.back_off == nullptr ? 1 : deps_.back_off->Factor();
+  const double rate = std::max(share * factor, std::min(share, kLeastPerSecond));
+  const absl::Duration now = deps_.clock->Steady();
+  budget_.SetRate(now, rate);
+  counters_->budget->Set(rate);
+  return budget_.Take(now, reserve);
 }
 
 void Verifier::Gauge() {

@@ -27,12 +27,14 @@
 //   episode and is then judged by itself if that did not settle what was wrong with the fill.
 //
 // Ownership: borrows everything in Deps; each must outlive it. The ledger must outlive the executors.
-// Threads:   Submit, Missed, Failed, Refused and Shutdown from any thread; everything else happens on `executor`, which
+// Threads:   Submit, Missed, Failed, Refused, SetReplicas and Shutdown from any thread; everything else happens on
+// `executor`, which
 //            store and filler belong to. The executor must have stopped when the verifier is destroyed.
 // Limits:    Options. What exceeds them is shed, and counted.
 #ifndef SHADOWLINE_SERVER_READ_VERIFIER_H_
 #define SHADOWLINE_SERVER_READ_VERIFIER_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -61,6 +63,7 @@
 #include "diff/verdict/cause.h"
 #include "diff/verdict/freshness.h"
 #include "diff/verdict/strangers.h"
+#include "server/read/back_off.h"
 #include "server/read/budget.h"
 #include "server/read/comparer.h"
 
@@ -107,8 +110,9 @@ struct Sample {
 class Verifier {
  public:
   struct Options {
-    // Queries per second that verification may add to the database, and how many at once. A quarter of the burst is
-    // kept for episodes that look again, another for samples before background fills.
+    // Queries per second that verification may add to the database in all of the fleet, and how many at once. A quarter
+    // of the burst is kept for episodes that look again, another for samples before background fills. Each replica
+    // takes its part of both, and less while the database is slow (back_off.h).
     double queries_per_second = 200;
     double burst = 200;
     // Samples that wait or are open, and the bytes of their answers.
@@ -136,6 +140,8 @@ class Verifier {
     base::Random* random = nullptr;  // Of `executor`.
     diff::Ledger* ledger = nullptr;
     base::Metrics* metrics = nullptr;
+    // Hears of every control statement of this replica. Null: the database is never slow.
+    const BackOff* back_off = nullptr;
     // Takes confirmed divergences, on `executor`; must not block.
     absl::AnyInvocable<void(diff::Divergence)> record;
   };
@@ -152,6 +158,9 @@ class Verifier {
   void Failed(const Drawn& drawn);
   // The reader has no room to read the candidate: shed.
   void Refused(const Drawn& drawn);
+
+  // Replicas that share the budget: 1 until this was called, and then what it was told last.
+  void SetReplicas(uint64_t replicas) { replicas_.store(std::max<uint64_t>(replicas, 1)); }
 
   // Ends verification: what is queued or open is shed, and so is all that is submitted from now on. `done` runs on the
   // executor once every divergence that was confirmed has been recorded.
@@ -228,6 +237,8 @@ class Verifier {
   void Conclude(Report* report);
   void Fence(const Report& report);
   void Fill(Drawn drawn);
+  // Takes a query's token out of the budget, if more than `reserve` of it would be left.
+  bool Spend(double reserve);
   void Gauge();
   void FinishShutdown();
   // The wall time of a steady moment. It never jumps, so that the freshness rule holds whatever the machine's clock
@@ -241,6 +252,7 @@ class Verifier {
   const std::shared_ptr<Usage> usage_ = std::make_shared<Usage>();
   std::atomic<bool> stopping_{false};
   std::atomic<size_t> fills_{0};
+  std::atomic<uint64_t> replicas_{1};
   base::Mutex inbox_mutex_;
   std::vector<HeldPtr> inbox_ ABSL_GUARDED_BY(inbox_mutex_);  // Not judged yet.
 

@@ -48,6 +48,8 @@ const std::vector<Room>& Rooms() {
       {"diff/", {"base/"}},
       {"flags/", {"base/", "proto/"}},
       {"cache/", {"base/", "proto/"}},
+      // What is wrong with a compare rule is said when it is applied.
+      {"cache/catalog/", {"base/", "proto/", "cache/", "diff/compare/"}},
       {"rollout/", {"base/", "diff/", "flags/"}},
       {"server/read/", {"base/", "proto/", "diff/", "cache/", "flags/"}},
       {"server/postgres/", {"base/"}},
@@ -82,6 +84,7 @@ const std::vector<Library>& Libraries() {
       {"YAML", {"yaml-cpp/"}, {"cache/catalog/", "server/options/"}},
       {"spdlog", {"spdlog/"}, {"base/log"}},
       {"Prometheus", {"prometheus/"}, {"base/metrics"}},
+      {"RE2", {"re2/"}, {"diff/compare/iregexp"}},
       {"CLI11", {"CLI/"}, {"console/cli/main", "server/options/"}},
   };
   return *libraries;

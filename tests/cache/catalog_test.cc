@@ -330,7 +330,14 @@ TEST(CatalogTest, TheShapeOfCompareRulesIsChecked) {
                         "absolute: '0.01'}]}"),
                    1)
           .ok());
-  EXPECT_THAT(Refusal(with("{ignore: [at]}")), HasSubstr("compare.ignore[0]: `at` is no path"));
+  EXPECT_THAT(Refusal(with("{ignore: [at]}")),
+              HasSubstr("compare.ignore[0]: path \"at\": at byte 0: expected a JSON Pointer"));
+  EXPECT_TRUE(ParseCatalog(with("{ignore: ['$.rows[?@.draft == true].note', '$.log[-1:]']}"), 1).ok());
+  EXPECT_THAT(Refusal(with("{ignore: ['$.rows[?@.draft = true]']}")),
+              HasSubstr("compare.ignore[0]: path \"$.rows[?@.draft = true]\": at byte 16: expected , or ]"));
+  EXPECT_THAT(Refusal(with("{instants: ['$[-1]']}")), HasSubstr("negative indices are for ignore"));
+  EXPECT_THAT(Refusal(with("{arrays: {$.r: list, /r: multiset}}")),
+              HasSubstr("compare: arrays $.r list: it contradicts"));
   EXPECT_THAT(Refusal(with("{arrays: {$.r: set}}")), HasSubstr("expected list, multiset or keyed:FIELD"));
   EXPECT_THAT(Refusal(with("{tolerance: [{path: $.a}]}")), HasSubstr("neither absolute nor relative"));
   EXPECT_THAT(Refusal(with("{tolerance: [{path: $.a, absolute: -1}]}")), HasSubstr("`-1` is no decimal"));

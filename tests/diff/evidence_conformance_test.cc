@@ -71,7 +71,7 @@ class PostgresWorld final : public World {
   PostgresEvidence* Replica(int number) override {
     auto& store = stores_[number];
     if (store == nullptr)
-      store = std::make_unique<PostgresEvidence>(&sessions_, Uuid(number), absl::StrCat("r-", number));
+      store = std::make_unique<PostgresEvidence>(&sessions_, Uuid(number), absl::StrCat("r-", number), kLapse);
     return store.get();
   }
   EvidenceReader* reader() override { return Replica(0); }
@@ -406,10 +406,26 @@ TEST(PostgresEvidenceTest, ADivergenceWaitsForAFlipOfItsTarget) {
   EXPECT_TRUE(recorded.ok()) << recorded;
 }
 
+TEST(PostgresEvidenceTest, AReplicaKnowsHowManyLiveAsOfItsLastFlush) {
+  PostgresWorld world;
+  EXPECT_EQ(world.Replica(1)->live(), 0u) << "it has not asked yet";
+  ASSERT_TRUE(world.Replica(1)->Apply(MakeFlush(1)).ok());
+  EXPECT_EQ(world.Replica(1)->live(), 1u);
+  ASSERT_TRUE(world.Replica(2)->Apply(MakeFlush(1)).ok());
+  ASSERT_TRUE(world.Replica(3)->Apply(MakeFlush(1)).ok());
+  EXPECT_EQ(world.Replica(3)->live(), 3u);
+  EXPECT_EQ(world.Replica(1)->live(), 1u);
+  world.Stop(2);
+  world.Silence(3);
+  ASSERT_TRUE(world.Replica(1)->Apply(MakeFlush(2)).ok());
+  EXPECT_EQ(world.Replica(1)->live(), 1u) << "neither who stopped nor who is silent";
+}
+
 TEST(PostgresEvidenceTest, AStoreThatIsAwayIsUnavailable) {
   base::PostgresSessions nowhere("host=/nonexistent dbname=postgres connect_timeout=1", 1);
-  PostgresEvidence evidence(&nowhere, "00000000-0000-4000-8000-000000000001", "r");
+  PostgresEvidence evidence(&nowhere, "00000000-0000-4000-8000-000000000001", "r", kLapse);
   EXPECT_EQ(evidence.Apply(MakeFlush(1)).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(evidence.live(), 0u);
   EXPECT_EQ(evidence.Record(Found("1", kNow)).code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(evidence.FamilyLedger("pricing").status().code(), absl::StatusCode::kUnavailable);
 }

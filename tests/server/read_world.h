@@ -32,6 +32,7 @@
 #include "cache/origin/gathering_control.h"
 #include "diff/evidence/ledger.h"
 #include "flags/board.h"
+#include "server/read/back_off.h"
 #include "server/read/batch_reader.h"
 #include "server/read/cached_reader.h"
 #include "server/read/verifier.h"
@@ -59,6 +60,7 @@ struct ReadWorldOptions {
   Verifier::Options verifier;
   cache::GatheringControl::Options gathering;
   BatchReader::Options batch;
+  BackOff* back_off = nullptr;  // Hears of the verification's statements, and holds it back.
 };
 
 class ReadWorld {
@@ -87,7 +89,8 @@ class ReadWorld {
         control_random(options.seed + 1'000),
         control({}, &database, world.executor(), world.clock(), &control_random),
         refresh_control({}, &database, world.executor(), world.clock(), world.random()),
-        verification_control({}, &database, world.executor(), world.clock(), world.random()),
+        verification_control(Verification(options.back_off, world.clock()), &database, world.executor(), world.clock(),
+                             world.random()),
         redis(world.clock(), world.random()),
         lane_store(&redis, world.executor()),
         near_store(&redis, world.executor()),
@@ -115,6 +118,7 @@ class ReadWorld {
                   .random = world.random(),
                   .ledger = &ledger,
                   .metrics = &metrics,
+                  .back_off = options.back_off,
                   .record = [this](diff::Divergence divergence) { divergences.push_back(std::move(divergence)); }}),
         reader(options.reader, {.board = &board,
                                 .catalog = &catalog,
@@ -320,6 +324,14 @@ class ReadWorld {
   BatchReader batch_reader;
 
  private:
+  static sim::SimControl::Options Verification(BackOff* back_off, const base::Clock* clock) {
+    sim::SimControl::Options options;
+    if (back_off == nullptr) return options;
+    options.ran = [back_off, clock](absl::string_view statement, absl::Duration took, const absl::Status& status) {
+      back_off->Ran(clock->Steady(), statement, took, status);
+    };
+    return options;
+  }
   static Verifier::Options WithSecret(Verifier::Options options) {
     options.redaction_secret = "a secret of this test";
     return options;

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
-#include "server/read/budget.h"
 
 namespace shadowline::server {
 namespace {
@@ -86,19 +85,6 @@ TEST(RouteTest, ARetryIsSampledAsItsFirstTryWhereverItLands) {
     sampled += first.request_ppm < 100'000;
   }
   EXPECT_NEAR(sampled, 1000, 150);
-}
-
-TEST(BudgetTest, RefillsAndKeepsAReserveForWhatMattersMore) {
-  Budget budget(/*per_second=*/10, /*burst=*/4);
-  const absl::Duration start = absl::Hours(1);
-  EXPECT_TRUE(budget.Take(start, /*reserve=*/0.5));
-  EXPECT_TRUE(budget.Take(start, 0.5));
-  EXPECT_FALSE(budget.Take(start, 0.5));
-  EXPECT_TRUE(budget.Take(start));
-  EXPECT_TRUE(budget.Take(start));
-  EXPECT_FALSE(budget.Take(start));
-  EXPECT_FALSE(budget.Take(start + absl::Milliseconds(99)));
-  EXPECT_TRUE(budget.Take(start + absl::Milliseconds(101)));
 }
 
 }  // namespace

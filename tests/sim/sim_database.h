@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -136,6 +137,8 @@ class SimControl final : public cache::Control {
     absl::Status error = absl::InternalError("injected");
     // Loads that may be under way at once, then kResourceExhausted.
     size_t queue_limit = 1 << 20;
+    // Hears how each load that reached the database went, as PostgresControl's does.
+    std::function<void(absl::string_view statement, absl::Duration took, const absl::Status& status)> ran = nullptr;
   };
 
   SimControl(Options options, const SimDatabase* database, base::Executor* executor, const base::Clock* clock,
@@ -189,6 +192,13 @@ class SimControl final : public cache::Control {
     }
     ++queries_;
     const absl::Duration latency = DrawLatency();
+    if (options_.ran != nullptr) {
+      const bool late = hang_ || latency > timeout;
+      const absl::Duration took = late ? timeout : latency;
+      executor_->PostAfter(took, [this, name = queries.endpoint->name, took, late, fault] {
+        options_.ran(name, took, late ? absl::DeadlineExceededError("late") : fault);
+      });
+    }
     if (hang_ || latency > timeout) {
       return Reply(std::max(timeout, absl::ZeroDuration()),
                    absl::DeadlineExceededError(

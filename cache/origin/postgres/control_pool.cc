@@ -190,18 +190,32 @@ PostgresControl::Answers PostgresControl::Execute(Worker* worker, const Job& job
     if (clock_->Steady() >= job.deadline) return DeadlineExceeded(endpoint, "before the database was asked");
     if (worker->prepared.size() >= kPreparedMost) Disconnect(worker);
     const bool reused = worker->connection != nullptr;
-    if (!reused) RETURN_IF_ERROR(Connect(worker));
+    if (!reused) {
+      if (absl::Status connected = Connect(worker); !connected.ok()) {
+        Report(job, absl::ZeroDuration(), connected);
+        return connected;
+      }
+    }
     queries_->Add();
     const absl::Duration started = clock_->Steady();
     Answers answers = Ask(worker, job);
-    seconds_->Observe(absl::ToDoubleSeconds(clock_->Steady() - started));
-    if (answers.ok()) return answers;
-    failures_->Add();
-    if (!absl::IsUnavailable(answers.status()) && !absl::IsFailedPrecondition(answers.status())) return answers;
-    Disconnect(worker);
-    // It may have died while it was idle, as all do when the server restarts, or may be a pooler's.
-    if (!reused) return answers;
+    const absl::Duration took = clock_->Steady() - started;
+    seconds_->Observe(absl::ToDoubleSeconds(took));
+    if (!answers.ok()) failures_->Add();
+    if (absl::IsUnavailable(answers.status()) || absl::IsFailedPrecondition(answers.status())) {
+      Disconnect(worker);
+      // It may have died while it was idle, as all do when the server restarts, or may be a pooler's.
+      if (reused) continue;
+    }
+    Report(job, took, answers.status());
+    return answers;
   }
+}
+
+// What a set takes depends on how many it is for.
+void PostgresControl::Report(const Job& job, absl::Duration took, const absl::Status& status) const {
+  if (options_.ran == nullptr || job.queries.arguments.size() != 1) return;
+  options_.ran(job.queries.endpoint->statement_id, took, status);
 }
 
 PostgresControl::Answers PostgresControl::Ask(Worker* worker, const Job& job) {

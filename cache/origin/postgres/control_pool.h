@@ -27,12 +27,15 @@
 #ifndef SHADOWLINE_CACHE_ORIGIN_POSTGRES_CONTROL_POOL_H_
 #define SHADOWLINE_CACHE_ORIGIN_POSTGRES_CONTROL_POOL_H_
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/executor.h"
@@ -54,6 +57,9 @@ class PostgresControl final : public Control {
     // Between attempts to connect; doubles from the first to the second. Reads fail at once meanwhile.
     absl::Duration reconnect_min = absl::Milliseconds(20);
     absl::Duration reconnect_max = absl::Seconds(1);
+    // Hears how each statement for one read went, and how long it took at the database; where no database was reached,
+    // too. On the pool's threads. May be empty.
+    std::function<void(absl::string_view statement, absl::Duration took, const absl::Status& status)> ran = nullptr;
   };
 
   PostgresControl(Options options, const base::Clock* clock, base::Metrics* metrics);
@@ -72,6 +78,7 @@ class PostgresControl final : public Control {
   void Run(Worker* worker, const std::shared_ptr<Job>& job);
   Answers Execute(Worker* worker, const Job& job);
   Answers Ask(Worker* worker, const Job& job);
+  void Report(const Job& job, absl::Duration took, const absl::Status& status) const;
   absl::Status Connect(Worker* worker);
   void Disconnect(Worker* worker);
   void Answer(const std::shared_ptr<Job>& job, Answers answers);

@@ -122,6 +122,15 @@ void WriteHeartbeat(pqxx::work& work, const std::string& replica, const std::str
       replica, Text(name), flush.sequence, Micros(flush.watermark), flush.catalog_revision, flush.flag_revision);
 }
 
+uint64_t CountLive(pqxx::work& work, absl::Duration lapse) {
+  return work
+      .exec_params1(
+          "SELECT count(*) FROM shadowline.replica WHERE stopped_at IS NULL AND heartbeat_at > "
+          "clock_timestamp() - $1::bigint * interval '1 microsecond'",
+          absl::ToInt64Microseconds(lapse))[0]
+      .as<uint64_t>();
+}
+
 // A row that was counted as lost while its replica slept is its own again.
 void WriteCounts(pqxx::work& work, const std::string& replica, const Flush& flush) {
   static constexpr std::pair<const char*, uint64_t Counts::*> kColumns[] = {
@@ -334,16 +343,21 @@ Divergence ReadDivergence(const pqxx::row& row) {
 
 }  // namespace
 
-PostgresEvidence::PostgresEvidence(base::PostgresSessions* sessions, std::string replica, std::string name)
-    : sessions_(sessions), replica_(std::move(replica)), name_(std::move(name)) {}
+PostgresEvidence::PostgresEvidence(base::PostgresSessions* sessions, std::string replica, std::string name,
+                                   absl::Duration lapse)
+    : sessions_(sessions), replica_(std::move(replica)), name_(std::move(name)), lapse_(lapse) {}
 
 absl::Status PostgresEvidence::Apply(const Flush& flush) {
-  return sessions_->Transact([&](pqxx::work& work) {
+  uint64_t live = 0;
+  RETURN_IF_ERROR(sessions_->Transact([&](pqxx::work& work) {
     WriteHeartbeat(work, replica_, name_, flush);
+    live = CountLive(work, lapse_);
     if (!flush.counts.empty()) WriteCounts(work, replica_, flush);
     if (!flush.episodes.empty()) WriteEpisodes(work, flush);
     return absl::OkStatus();
-  });
+  }));
+  live_.store(live, std::memory_order_relaxed);
+  return absl::OkStatus();
 }
 
 absl::Status PostgresEvidence::Record(const Divergence& divergence) {

@@ -10,6 +10,8 @@
 #ifndef SHADOWLINE_DIFF_EVIDENCE_POSTGRES_EVIDENCE_H_
 #define SHADOWLINE_DIFF_EVIDENCE_POSTGRES_EVIDENCE_H_
 
+#include <atomic>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -21,8 +23,9 @@ namespace shadowline::diff {
 
 class PostgresEvidence final : public EvidenceStore, public EvidenceReader {
  public:
-  // `replica` is a UUID that belongs to this process alone, never to its successor. `name` is for people.
-  PostgresEvidence(base::PostgresSessions* sessions, std::string replica, std::string name);
+  // `replica` is a UUID that belongs to this process alone, never to its successor. `name` is for people. A replica
+  // whose heartbeat is older than `lapse` does not live.
+  PostgresEvidence(base::PostgresSessions* sessions, std::string replica, std::string name, absl::Duration lapse);
 
   absl::Status Apply(const Flush& flush) override;
   // Waits for a flip of the same target that is under way, and makes the next one wait: a divergence is seen by the
@@ -30,6 +33,8 @@ class PostgresEvidence final : public EvidenceStore, public EvidenceReader {
   absl::Status Record(const Divergence& divergence) override;
   // A clean stop, after the last flush: what is pending now is lost at the next sweep, without waiting for a lapse.
   absl::Status Stop();
+  // Replicas that live, as of the last flush that was applied, with this one; 0 before the first.
+  uint64_t live() const { return live_.load(std::memory_order_relaxed); }
 
   // Turns the pending reads of replicas that stopped, or whose heartbeat is older than `lapse`, into lost ones; returns
   // how many. Any replica may call it, any number of times. A replica that was only asleep takes its reads back as it
@@ -47,6 +52,8 @@ class PostgresEvidence final : public EvidenceStore, public EvidenceReader {
   base::PostgresSessions* const sessions_;
   const std::string replica_;
   const std::string name_;
+  const absl::Duration lapse_;
+  std::atomic<uint64_t> live_{0};
 };
 
 }  // namespace shadowline::diff
