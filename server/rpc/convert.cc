@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "cache/catalog/parse.h"
+#include "diff/verdict/cause.h"
 
 namespace shadowline::server {
 namespace {
