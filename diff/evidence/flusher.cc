@@ -83,6 +83,7 @@ void Flusher::Pump() {
     due_ = false;
     flush_ = ledger_->BuildFlush();
     built_ = flush_->sequence;
+    if (options_.noise != nullptr) flush_->noise = options_.noise->TakeChanged();
     if (options_.revisions != nullptr) {
       const Revisions revisions = options_.revisions();
       flush_->catalog_revision = revisions.catalog;

@@ -30,6 +30,7 @@
 #include "base/mutex.h"
 #include "diff/evidence/evidence.h"
 #include "diff/evidence/ledger.h"
+#include "diff/evidence/noise_book.h"
 
 namespace shadowline::diff {
 
@@ -51,6 +52,7 @@ class Flusher {
     absl::Duration retry = absl::Milliseconds(200);  // After the first failure; doubled up to retry_max.
     absl::Duration retry_max = absl::Seconds(2);
     size_t divergences_max = 1024;
+    NoiseBook* noise = nullptr;                      // Flushed with the ledger, where there is one.
     std::function<Revisions()> revisions = nullptr;  // Called on the executor. None: zeros.
   };
 
