@@ -10,7 +10,10 @@
 //      rule says (diff/verdict/freshness.h), the candidate first and the control after it. Samples of the same fill
 //      join the open episode. Where one of them came from a near cache, that is the candidate as long as it serves the
 //      fill, whatever the store holds: a near cache that missed an invalidation must not look healed.
-//   4. Confirmed: the stale entry is removed, so that it is not served again, and the divergence is handed to `record`.
+//   4. Before it is confirmed, the control is read twice in one snapshot. What the two say differently is noise, and is
+//      taken out (diff/verdict/twin_check.h). If nothing is left, the episode is inconclusive; if what is left has not
+//      differed for long enough, it goes on.
+//   5. Confirmed: the stale entry is removed, so that it is not served again, and the divergence is handed to `record`.
 //      An entry of an application's own cache is the application's to remove.
 //
 // Proof by an earlier match
@@ -57,6 +60,7 @@
 #include "server/read/back_off.h"
 #include "server/read/budget.h"
 #include "server/read/comparer.h"
+#include "server/read/noise_probe.h"
 
 namespace shadowline::server {
 
@@ -124,7 +128,9 @@ class Verifier {
   struct Deps {
     cache::Store* store = nullptr;      // Belongs to `executor`.
     cache::Control* control = nullptr;  // The verification pool, apart from the callers'.
-    cache::Filler* filler = nullptr;    // Over that store and control.
+    cache::TwinControl* twins = nullptr;
+    diff::NoiseBook* noise = nullptr;
+    cache::Filler* filler = nullptr;  // Over that store and control.
     base::Executor* executor = nullptr;
     const base::Clock* clock = nullptr;
     base::Random* random = nullptr;  // Of `executor`.
@@ -183,6 +189,7 @@ class Verifier {
   };
   // A fill that equalled the control.
   struct Match {
+    // When that statement was sent; -InfiniteDuration: not known, so that it proves no other read.
     absl::Duration asked_at;
     diff::Verdict verdict;
   };
@@ -201,7 +208,12 @@ class Verifier {
   void LookIntoStore(const std::string& id, Episode* episode);
   void AskControl(const std::string& id, Episode* episode);
   void Advance(const std::string& id, Episode* episode, const diff::Step& step);
+  // Before an episode is confirmed.
+  void CheckTwins(const std::string& id, Episode* episode);
+  void Checked(const std::string& id, Episode* episode, absl::StatusOr<NoiseProbe::Pair> pair);
+  void LookAgainIn(const std::string& id, Episode* episode, absl::Duration after);
   void Close(std::string id, diff::Verdict verdict);
+  void Remember(const std::string& id, Match match);
   void ShedEpisode(const std::string& id, base::Counter* why);
   // `held`: the sample whose fill the verdict is about; `ticket`: the read that is settled.
   void Settle(const Held* held, diff::Ledger::Ticket* ticket, diff::Verdict verdict);
@@ -209,13 +221,13 @@ class Verifier {
   diff::FreshnessCase NewCase(const Sample& sample) const;
   // Completes `look` by what the control said about the sample; `difference` is set where it differs.
   void CompareInto(diff::Look* look, const Sample& sample, const Truth& truth, diff::Comparison* difference);
-  void KeepDifference(Episode* episode, diff::Comparison difference, const Truth& truth);
+  void KeepDifference(Episode* episode, const diff::Look& look, diff::Comparison difference, const Truth& truth);
 
   void Confirm(const Episode& episode);
   void Conclude(Report* report);
   void Fill(Drawn drawn);
-  // Takes a query's token out of the budget, if more than `reserve` of it would be left.
-  bool Spend(double reserve);
+  // Takes so many queries' tokens out of the budget, if more than `reserve` of it would be left.
+  bool Spend(double reserve, double queries = 1);
   void Gauge();
   void FinishShutdown();
   // The wall time of a steady moment. It never jumps, so that the freshness rule holds whatever the machine's clock
@@ -236,6 +248,7 @@ class Verifier {
   // From here on the executor's alone.
   Budget budget_;
   Comparer comparer_;
+  NoiseProbe probe_;
   absl::flat_hash_map<std::string, std::unique_ptr<Episode>> episodes_;
   absl::flat_hash_map<std::string, Match> matches_;
   absl::flat_hash_map<uint64_t, Seen> seen_;  // By the hash of the key.
