@@ -724,7 +724,8 @@ void Verifier::Confirm(const Episode& episode) {
   if (episode.near != nullptr) episode.near->Drop(sample.drawn.key);
 
   auto report = std::make_shared<Report>();
-  report->noise = diff::NoiseEvidence(deps_.noise->Counts(NoiseKeyOf(sample.drawn.query)), episode.last.difference.patterns);
+  report->noise =
+      diff::NoiseEvidence(deps_.noise->Counts(NoiseKeyOf(sample.drawn.query)), episode.last.difference.patterns);
   diff::Divergence& divergence = report->divergence;
   divergence.evidence = episode.opener->ticket.key();
   // Of the fill, so that whoever confirms it again, here or on another replica, reports the same divergence.

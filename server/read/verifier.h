@@ -227,8 +227,7 @@ class Verifier {
   void Advance(const std::string& id, Episode* episode, const diff::Step& step);
   // Before an episode is confirmed, as `step` has it.
   void CheckTwins(const std::string& id, Episode* episode, const diff::Step& step);
-  void Checked(const std::string& id, Episode* episode, const diff::Step& step,
-               absl::StatusOr<NoiseProbe::Pair> pair);
+  void Checked(const std::string& id, Episode* episode, const diff::Step& step, absl::StatusOr<NoiseProbe::Pair> pair);
   void LookAgainIn(const std::string& id, Episode* episode, absl::Duration after);
   void Close(std::string id, const diff::Step& step);
   void Remember(const std::string& id, Match match);
