@@ -55,6 +55,7 @@
 #include "base/metrics.h"
 #include "base/mutex.h"
 #include "base/random.h"
+#include "cache/certify/certifier.h"
 #include "cache/envelope/envelope.h"
 #include "cache/fill/filler.h"
 #include "cache/invalidate/invalidator.h"
@@ -109,6 +110,8 @@ struct Sample {
   absl::Duration served_at;     // Clock::Steady() before the caller was answered.
   std::optional<Truth> truth;   // What the caller was answered in SHADOW.
   NearSource* near = nullptr;   // Where the answer came from a near cache.
+  // What change capture knew about it when it was served; kUnknown where the endpoint is not captured.
+  cache::Certificate certificate = cache::Certificate::kUnknown;
 };
 
 class Verifier {
@@ -143,7 +146,8 @@ class Verifier {
     cache::Invalidator* invalidator = nullptr;  // Over that store. Null: repairs only remove the entry.
     base::Executor* executor = nullptr;
     const base::Clock* clock = nullptr;
-    base::Random* random = nullptr;  // Of `executor`.
+    base::Random* random = nullptr;               // Of `executor`.
+    const cache::Certifier* certifier = nullptr;  // Null: nothing is certified.
     diff::Ledger* ledger = nullptr;
     base::Metrics* metrics = nullptr;
     // Hears of every control statement of this replica. Null: the database is never slow.
