@@ -389,7 +389,7 @@ class Parser {
       if (!Is('}', next)) return Error(At(next), "',' or '}'");
     }
     if (AnyTwice(first, first_name)) {
-      return Refuse(At(next), "each member of the object that ends here once, not a duplicate");
+      return Refuse(At(next) + 1, "each member of the object that ends here once, not a duplicate");
     }
     names_.resize(first_name);
     Close(start, next, first, value);
