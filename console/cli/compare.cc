@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "diff/compare/compare.h"
 #include "diff/compare/json.h"
+#include "diff/compare/patch.h"
 
 namespace shadowline::console {
 namespace {
@@ -207,21 +208,38 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
 }
 
-absl::StatusOr<Comparison> CompareFiles(const std::string& path_a, const std::string& path_b,
-                                        const std::string& rules_json) {
-  ASSIGN_OR_RETURN(const std::string a, ReadFile(path_a));
-  ASSIGN_OR_RETURN(const std::string b, ReadFile(path_b));
+struct Files {
+  std::string a;
+  std::string b;
   diff::CompiledRules rules;
+};
+
+absl::StatusOr<Files> ReadFiles(const std::string& path_a, const std::string& path_b, const std::string& rules_json) {
+  Files files;
+  ASSIGN_OR_RETURN(files.a, ReadFile(path_a));
+  ASSIGN_OR_RETURN(files.b, ReadFile(path_b));
   if (!rules_json.empty()) {
     const auto document = JsonDocument::Parse(rules_json);
     if (!document.ok()) return base::Annotate(document.status(), "rules");
-    ASSIGN_OR_RETURN(rules, ReadRules(&(*document)->root()));
+    ASSIGN_OR_RETURN(files.rules, ReadRules(&(*document)->root()));
   }
-  Comparison result = CompareTexts(a, b, rules);
+  return files;
+}
+
+absl::StatusOr<Comparison> CompareFiles(const std::string& path_a, const std::string& path_b,
+                                        const std::string& rules_json) {
+  ASSIGN_OR_RETURN(const Files files, ReadFiles(path_a, path_b, rules_json));
+  Comparison result = CompareTexts(files.a, files.b, files.rules);
   if (result.verdict == Comparison::Verdict::kError) {
     return absl::InvalidArgumentError(absl::StrCat(path_a, " and ", path_b, ": ", result.error));
   }
   return result;
+}
+
+absl::StatusOr<std::string> PatchFiles(const std::string& path_a, const std::string& path_b,
+                                       const std::string& rules_json) {
+  ASSIGN_OR_RETURN(const Files files, ReadFiles(path_a, path_b, rules_json));
+  return diff::MakePatch(files.a, files.b, files.rules);
 }
 
 }  // namespace
@@ -248,6 +266,17 @@ int CompareFiles(const std::string& path_a, const std::string& path_b, const std
   }
   out << result->differences_total << (result->differences_total == 1 ? " difference\n" : " differences\n");
   return 1;
+}
+
+int PatchFiles(const std::string& path_a, const std::string& path_b, const std::string& rules_json, std::ostream& out,
+               std::ostream& err) {
+  const absl::StatusOr<std::string> patch = PatchFiles(path_a, path_b, rules_json);
+  if (!patch.ok()) {
+    err << "compare: " << std::string(patch.status().message()) << "\n";
+    return 2;
+  }
+  out << *patch << "\n";
+  return *patch == "[]" ? 0 : 1;
 }
 
 int CompareJsonLines(std::istream& in, std::ostream& out) {

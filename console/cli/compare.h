@@ -22,6 +22,11 @@ namespace shadowline::console {
 int CompareFiles(const std::string& path_a, const std::string& path_b, const std::string& rules_json, std::ostream& out,
                  std::ostream& err);
 
+// Writes the JSON Patch (RFC 6902) that turns the first file into the second; "[]" where they are the same under the
+// rules. Returns as CompareFiles.
+int PatchFiles(const std::string& path_a, const std::string& path_b, const std::string& rules_json, std::ostream& out,
+               std::ostream& err);
+
 // One line out for each line in that is not blank, in the same order, whatever it holds.
 //   in   {"id": 7, "a": "{\"x\":1}", "b": "{\"x\":2}", "rules": {...}}
 //   out  {"id":7,"verdict":"differ","differences":[{"pointer":"/x","kind":"value","a":"1","b":"2"}]}

@@ -165,6 +165,7 @@ struct Arguments {
   std::string file_b;
   std::string rules;
   bool json_lines = false;
+  bool patch = false;
 };
 
 class CommandLine {
@@ -302,7 +303,7 @@ void CommandLine::Declare() {
   CLI::App* compare =
       Verb(&app_, "compare", "Compare two JSON files, or pairs on stdin, as verification does", [&](Verbs& verbs) {
         if (a.json_lines) return verbs.CompareLines();
-        if (!a.file_b.empty()) return verbs.Compare(a.file_a, a.file_b, a.rules);
+        if (!a.file_b.empty()) return verbs.Compare(a.file_a, a.file_b, a.rules, a.patch);
         return Usage("two files or --jsonl are expected");
       });
   CLI::Option* files = compare->add_option("A", a.file_a, "The truth, a JSON file");
@@ -314,6 +315,7 @@ void CommandLine::Declare() {
       ->add_flag("--jsonl", a.json_lines, "Lines of {id, a, b, rules} on stdin, {id, verdict, differences} on stdout")
       ->excludes(files)
       ->excludes(rules);
+  compare->add_flag("--patch", a.patch, "Print the JSON Patch (RFC 6902) that turns A into B")->needs(files);
 
   app_.add_subcommand("version", "Print the version")->callback([this] {
     run_ = [this] {

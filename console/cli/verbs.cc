@@ -379,7 +379,7 @@ int Verbs::Warm(const std::string& tenant, const std::vector<std::string>& tags)
   });
 }
 
-int Verbs::Compare(const std::string& file_a, const std::string& file_b, const std::string& rules_file) {
+int Verbs::Compare(const std::string& file_a, const std::string& file_b, const std::string& rules_file, bool patch) {
   std::string rules;
   if (!rules_file.empty()) {
     absl::StatusOr<std::string> content = ReadFile(rules_file);
@@ -388,6 +388,12 @@ int Verbs::Compare(const std::string& file_a, const std::string& file_b, const s
   }
   std::ostringstream out;
   std::ostringstream err;
+  if (patch) {
+    const int code = PatchFiles(file_a, file_b, rules, out, err);
+    if (!err.str().empty()) output_.Error(err.str());
+    output_.Write(out.str());
+    return code;
+  }
   if (options_.json) {
     const absl::StatusOr<std::string> a = ReadFile(file_a);
     if (!a.ok()) return Fail(a.status());

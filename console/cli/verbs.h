@@ -80,7 +80,7 @@ class Verbs {
   int Warm(const std::string& tenant, const std::vector<std::string>& tags);
 
   // Needs no server. `rules_file` may be empty.
-  int Compare(const std::string& file_a, const std::string& file_b, const std::string& rules_file);
+  int Compare(const std::string& file_a, const std::string& file_b, const std::string& rules_file, bool patch);
   int CompareLines();
 
  private:

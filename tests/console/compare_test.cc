@@ -24,6 +24,26 @@ std::string Lines(const std::string& input) {
   return out.str();
 }
 
+TEST(PatchFilesTest, PrintsThePatchAndWhetherThereIsOne) {
+  const std::string folder =
+      std::filesystem::path(testing::TempDir()) / ("patch_" + std::to_string(base::SystemSeed()));
+  std::filesystem::create_directory(folder);
+  const std::string a = folder + "/a.json", b = folder + "/b.json";
+  std::ofstream(a) << R"({"x":1,"y":[1,2]})";
+  std::ofstream(b) << R"({"x":2,"y":[2,1]})";
+  std::ostringstream out, err;
+  EXPECT_EQ(PatchFiles(a, b, R"({"arrays":"multiset"})", out, err), 1);
+  EXPECT_EQ(out.str(), R"([{"op":"replace","path":"/x","value":2},{"op":"replace","path":"/y/0","value":2},)"
+                       R"({"op":"replace","path":"/y/1","value":1}])"
+                       "\n");
+  out.str("");
+  EXPECT_EQ(PatchFiles(a, b, R"({"ignore":["$.x","$.y"]})", out, err), 0);
+  EXPECT_EQ(out.str(), "[]\n");
+  EXPECT_EQ(err.str(), "");
+  EXPECT_EQ(PatchFiles(a, folder, "", out, err), 2);
+  std::filesystem::remove_all(folder);
+}
+
 TEST(CompareJsonLinesTest, EachLineGetsItsVerdict) {
   EXPECT_EQ(Lines(R"({"id":1,"a":"{\"x\":1}","b":"{\"x\":1.0}"}
 {"id":"two","a":"{\"x\":1}","b":"{\"x\":2,\"y\":\"q\"}"}
