@@ -49,13 +49,14 @@ const std::vector<Room>& Rooms() {
       {"flags/", {"base/", "proto/"}},
       {"cache/", {"base/", "proto/"}},
       // What is wrong with a compare rule is said when it is applied.
-      {"cache/catalog/", {"base/", "proto/", "cache/", "diff/compare/"}},
+      {"cache/catalog/", {"base/", "proto/", "cache/", "diff/compare/", "diff/message/"}},
+      {"cache/external/", {"base/", "proto/", "cache/", "diff/message/"}},
       {"rollout/", {"base/", "diff/", "flags/"}},
       {"server/read/", {"base/", "proto/", "diff/", "cache/", "flags/"}},
       {"server/postgres/", {"base/"}},
       // The network and the wiring know every room of the server.
       {"server/", {"base/", "proto/", "diff/", "cache/", "flags/", "rollout/"}},
-      {"console/", {"base/", "proto/", "diff/compare/"}},
+      {"console/", {"base/", "proto/", "diff/compare/", "diff/message/"}},
       {"tests/", {""}},
   };
   return *rooms;
