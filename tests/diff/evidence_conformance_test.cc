@@ -41,7 +41,11 @@ class World {
   virtual void Silence(int number) = 0;
   virtual uint64_t SweepLost() = 0;
   virtual uint64_t EpisodesStored() = 0;
-  virtual absl::Time Watermark(int number) = 0;
+  // By another replica.
+  virtual absl::Status ApplyLast(int number, const Flush& flush) = 0;
+  // How long ago the watermark that is kept was, by the store's clock.
+  virtual absl::Duration WatermarkAge(int number) = 0;
+  virtual absl::Duration Steady() = 0;
 };
 
 class MemoryWorld final : public World {
@@ -56,7 +60,13 @@ class MemoryWorld final : public World {
   void Silence(int) override { clock_.Advance(2 * kLapse); }
   uint64_t SweepLost() override { return evidence_.SweepLost(kLapse); }
   uint64_t EpisodesStored() override { return evidence_.episodes().size(); }
-  absl::Time Watermark(int number) override { return evidence_.replicas().at(absl::StrCat(number)).watermark; }
+  absl::Status ApplyLast(int number, const Flush& flush) override {
+    return Replica(0)->ApplyLast(absl::StrCat(number), "", flush);
+  }
+  absl::Duration WatermarkAge(int number) override {
+    return clock_.Now() - evidence_.replicas().at(absl::StrCat(number)).watermark;
+  }
+  absl::Duration Steady() override { return clock_.Steady(); }
 
  private:
   sim::SimClock clock_;
@@ -83,11 +93,16 @@ class PostgresWorld final : public World {
   }
   uint64_t SweepLost() override { return Replica(0)->SweepLost(kLapse).value(); }
   uint64_t EpisodesStored() override { return Query("SELECT count(*) FROM shadowline.episode"); }
-  absl::Time Watermark(int number) override {
-    return absl::FromUnixMicros(Query(absl::StrCat(
-        "SELECT (extract(epoch FROM watermark) * 1000000)::bigint FROM shadowline.replica WHERE replica = '",
-        Uuid(number), "'")));
+  absl::Status ApplyLast(int number, const Flush& flush) override {
+    return Replica(0)->ApplyLast(Uuid(number), "dead", flush);
   }
+  absl::Duration WatermarkAge(int number) override {
+    return absl::Microseconds(
+        Query(absl::StrCat("SELECT (extract(epoch FROM clock_timestamp() - watermark) * 1000000)::bigint "
+                           "FROM shadowline.replica WHERE replica = '",
+                           Uuid(number), "'")));
+  }
+  absl::Duration Steady() override { return base::SystemClock().Steady(); }
 
   base::PostgresSessions* sessions() { return &sessions_; }
 
@@ -131,7 +146,6 @@ Counts Counted(uint64_t sampled, uint64_t matched) {
 Flush MakeFlush(uint64_t sequence, std::map<EvidenceKey, Counts> counts = {}) {
   Flush flush;
   flush.sequence = sequence;
-  flush.watermark = absl::FromUnixMicros(1'700'000'000'000'001 + static_cast<int64_t>(sequence) * 1'000'000);
   flush.counts = std::move(counts);
   flush.catalog_revision = 3;
   flush.flag_revision = 4;
@@ -161,6 +175,11 @@ Divergence Found(const std::string& id, absl::Time at) {
   divergence.reads_affected = 5;
   divergence.after_cutover = true;
   divergence.confirmed_at = at;
+  divergence.unsafe = "another_identity";
+  divergence.committed_at = at - absl::Seconds(5);
+  divergence.transaction = 731;
+  divergence.sealed = std::string("\0\xff not a text", 13);
+  divergence.sealed_until = at + absl::Hours(7);
   return divergence;
 }
 
@@ -212,13 +231,61 @@ TEST_P(EvidenceConformanceTest, AFlushCountsOnceHoweverOftenItComesAndInWhatever
   const LedgerTotals totals = Ledger();
   EXPECT_EQ(totals.counts.sampled, 20u);
   EXPECT_EQ(totals.counts.matched, 20u);
-  EXPECT_EQ(world_->Watermark(1), second.watermark);
 }
 
-TEST_P(EvidenceConformanceTest, AnEmptyFlushIsAHeartbeatWithAWatermark) {
-  Apply(1, MakeFlush(1));
-  Apply(1, MakeFlush(2));
-  EXPECT_EQ(world_->Watermark(1), MakeFlush(2).watermark);
+// Longer than anything here takes.
+constexpr absl::Duration kPatience = absl::Minutes(5);
+
+TEST_P(EvidenceConformanceTest, AnEmptyFlushIsAHeartbeatWithAWatermarkByTheStoresClock) {
+  Flush flush = MakeFlush(1);
+  flush.watermark = world_->Steady() - absl::Hours(2);
+  Apply(1, flush);
+  EXPECT_GE(world_->WatermarkAge(1), absl::Hours(2));
+  EXPECT_LE(world_->WatermarkAge(1), absl::Hours(2) + kPatience);
+  Flush next = MakeFlush(2);
+  next.watermark = world_->Steady() - absl::Hours(1);
+  Apply(1, next);
+  EXPECT_GE(world_->WatermarkAge(1), absl::Hours(1));
+  EXPECT_LE(world_->WatermarkAge(1), absl::Hours(1) + kPatience);
+  // A flush that comes late takes nothing back.
+  Apply(1, flush);
+  EXPECT_LE(world_->WatermarkAge(1), absl::Hours(1) + kPatience);
+}
+
+TEST_P(EvidenceConformanceTest, AFlushThatWaitedKeepsItsWatermark) {
+  Flush flush = MakeFlush(1);
+  flush.watermark = world_->Steady();
+  const absl::Duration built = world_->Steady();
+  Apply(7, MakeFlush(1));
+  world_->Silence(7);  // Time passes where time is simulated.
+  Apply(1, flush);
+  EXPECT_GE(world_->WatermarkAge(1), world_->Steady() - built - kPatience);
+}
+
+TEST_P(EvidenceConformanceTest, TheLastFlushOfTheDeadCountsAndWhatTheyLeftOpenIsLostAtOnce) {
+  Apply(1, MakeFlush(1, {{Key(), Counted(10, 7)}}));
+  const Flush last = MakeFlush(5, {{Key(), Counted(20, 16)}});
+  ASSERT_TRUE(world_->ApplyLast(1, last).ok());
+  ASSERT_TRUE(world_->ApplyLast(1, last).ok());
+  EXPECT_EQ(Ledger().counts.sampled, 20u);
+  EXPECT_EQ(Ledger().pending, 4u);
+  EXPECT_EQ(world_->SweepLost(), 4u);
+  EXPECT_EQ(Ledger().lost, 4u);
+  // Again, after the sweep: by someone who did not know that it was stored.
+  ASSERT_TRUE(world_->ApplyLast(1, last).ok());
+  EXPECT_EQ(world_->SweepLost(), 0u);
+  EXPECT_EQ(Ledger().lost, 4u);
+}
+
+TEST_P(EvidenceConformanceTest, TheDeadMayNeverHaveReachedTheStoreAndMayHaveLeftNothing) {
+  ASSERT_TRUE(world_->ApplyLast(3, MakeFlush(2, {{Key(), Counted(3, 1)}})).ok());
+  EXPECT_EQ(world_->SweepLost(), 2u);
+  Apply(4, MakeFlush(1, {{Key(), Counted(5, 0)}}));
+  ASSERT_TRUE(world_->ApplyLast(4, Flush()).ok());
+  EXPECT_EQ(world_->SweepLost(), 5u);
+  const LedgerTotals totals = Ledger();
+  EXPECT_EQ(totals.counts.sampled, 8u);
+  EXPECT_EQ(totals.lost, 7u);
 }
 
 TEST_P(EvidenceConformanceTest, AnEpisodeCountsOnceWhicheverReplicasSawIt) {
@@ -299,6 +366,11 @@ TEST_P(EvidenceConformanceTest, ADivergenceIsReadAsItWasWritten) {
   EXPECT_EQ(read->reads_affected, 5u);
   EXPECT_TRUE(read->after_cutover);
   EXPECT_EQ(read->confirmed_at, written.confirmed_at);
+  EXPECT_EQ(read->unsafe, written.unsafe);
+  EXPECT_EQ(read->committed_at, written.committed_at);
+  EXPECT_EQ(read->transaction, written.transaction);
+  EXPECT_EQ(read->sealed, written.sealed);
+  EXPECT_EQ(read->sealed_until, written.sealed_until);
   EXPECT_EQ(world_->reader()->Find("ffff").status().code(), absl::StatusCode::kNotFound);
 }
 
@@ -320,6 +392,8 @@ TEST_P(EvidenceConformanceTest, DivergencesAreFilteredAndGroupedNewestFirst) {
   Divergence two = Found("2", kNow + absl::Seconds(1));
   two.evidence.tenant = "globex";
   two.cause = "fill_race";
+  two.key = "sl:globex:pricing/quote:v1.0:0022";
+  two.unsafe = "another_tenant";
   Divergence three = Found("3", kNow + absl::Seconds(2));
   three.fingerprint = "00000000000000cd";
   three.patterns = {"/c: type"};
@@ -340,7 +414,7 @@ TEST_P(EvidenceConformanceTest, DivergencesAreFilteredAndGroupedNewestFirst) {
   EXPECT_THAT(ids("pricing", "acme", "00000000000000ab", 10), ElementsAre("1"));
   EXPECT_THAT(ids("none", "", "", 10), IsEmpty());
 
-  const std::vector<DivergenceGroup> groups = world_->reader()->Groups("pricing", 10).value();
+  const std::vector<DivergenceGroup> groups = world_->reader()->Groups("pricing", "", 10).value();
   ASSERT_THAT(groups, SizeIs(2));
   EXPECT_EQ(groups[0].fingerprint, "00000000000000cd");
   EXPECT_THAT(groups[0].patterns, ElementsAre("/c: type"));
@@ -352,8 +426,12 @@ TEST_P(EvidenceConformanceTest, DivergencesAreFilteredAndGroupedNewestFirst) {
   EXPECT_EQ(groups[1].example_id, "2");
   EXPECT_EQ(groups[1].first_at, one.confirmed_at);
   EXPECT_EQ(groups[1].last_at, two.confirmed_at);
-  EXPECT_THAT(world_->reader()->Groups("", 10).value(), SizeIs(3));
-  EXPECT_THAT(world_->reader()->Groups("", 1).value(), SizeIs(1));
+  EXPECT_EQ(groups[1].cause_evidence, two.cause_evidence);
+  EXPECT_EQ(groups[1].unsafe, "another_tenant");
+  EXPECT_THAT(groups[1].example_keys, SizeIs(2));
+  EXPECT_THAT(world_->reader()->Groups("", "", 10).value(), SizeIs(3));
+  EXPECT_THAT(world_->reader()->Groups("", "", 1).value(), SizeIs(1));
+  EXPECT_THAT(world_->reader()->Groups("pricing", "00000000000000cd", 10).value(), SizeIs(1));
 }
 
 INSTANTIATE_TEST_SUITE_P(Stores, EvidenceConformanceTest, testing::Bool(),
