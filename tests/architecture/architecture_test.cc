@@ -65,7 +65,8 @@ const std::vector<Room>& Rooms() {
 // Decisions: the same inputs give the same answer, so they get neither a clock nor anything that runs.
 constexpr const char* kPureRooms[] = {"cache/capture/assembler", "cache/capture/pgoutput", "cache/capture/progress",
                                       "cache/capture/tag_map",   "cache/external/",        "diff/compare/",
-                                      "diff/verdict/",           "rollout/gate/",          "rollout/machine/"};
+                                      "diff/message/",           "diff/verdict/",          "rollout/gate/",
+                                      "rollout/machine/"};
 constexpr const char* kImpure[] = {"base/clock.h", "base/event_loop.h", "base/executor.h", "base/log.h",
                                    "base/mutex.h", "base/metrics.h",    "base/random.h"};
 
