@@ -176,7 +176,9 @@ TEST(MessageTest, BytesThatAreNoMessageAreDataLoss) {
       if (left <= 127) break;
     }
     deep = absl::StrCat("\x52", size, deep);  // In `inner`.
-    EXPECT_EQ(Reader()->ToJson(deep).ok(), i < 100) << i;
+    const bool ok = Reader()->ToJson(deep).ok();
+    EXPECT_TRUE(ok || i > 90) << i;
+    EXPECT_TRUE(!ok || i < 110) << i;
   }
 }
 
