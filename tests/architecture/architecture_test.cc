@@ -49,13 +49,14 @@ const std::vector<Room>& Rooms() {
       {"flags/", {"base/", "proto/"}},
       {"cache/", {"base/", "proto/"}},
       // What is wrong with a compare rule is said when it is applied.
-      {"cache/catalog/", {"base/", "proto/", "cache/", "diff/compare/"}},
+      {"cache/catalog/", {"base/", "proto/", "cache/", "diff/compare/", "diff/message/"}},
+      {"cache/external/", {"base/", "proto/", "cache/", "diff/message/"}},
       {"rollout/", {"base/", "diff/", "flags/"}},
       {"server/read/", {"base/", "proto/", "diff/", "cache/", "flags/"}},
       {"server/postgres/", {"base/"}},
       // The network and the wiring know every room of the server.
       {"server/", {"base/", "proto/", "diff/", "cache/", "flags/", "rollout/"}},
-      {"console/", {"base/", "proto/", "diff/compare/"}},
+      {"console/", {"base/", "proto/", "diff/compare/", "diff/message/"}},
       {"tests/", {""}},
   };
   return *rooms;
@@ -64,7 +65,8 @@ const std::vector<Room>& Rooms() {
 // Decisions: the same inputs give the same answer, so they get neither a clock nor anything that runs.
 constexpr const char* kPureRooms[] = {"cache/capture/assembler", "cache/capture/pgoutput", "cache/capture/progress",
                                       "cache/capture/tag_map",   "cache/external/",        "diff/compare/",
-                                      "diff/verdict/",           "rollout/gate/",          "rollout/machine/"};
+                                      "diff/message/",           "diff/verdict/",          "rollout/gate/",
+                                      "rollout/machine/"};
 constexpr const char* kImpure[] = {"base/clock.h", "base/event_loop.h", "base/executor.h", "base/log.h",
                                    "base/mutex.h", "base/metrics.h",    "base/random.h"};
 
