@@ -259,6 +259,7 @@ struct Verifier::Episode {
 
 // A divergence that waits for its tags' histories.
 struct Verifier::Report {
+  std::unique_ptr<Episode> closed;  // Its reads are settled once this is recorded.
   diff::Divergence divergence;
   diff::CauseInputs inputs;
   std::string noise;  // What is known of the control's own at these places.
@@ -355,7 +356,7 @@ void Verifier::Shutdown(absl::AnyInvocable<void()> done) {
 }
 
 void Verifier::FinishShutdown() {
-  if (shutdown_done_ != nullptr && reports_ == 0) std::exchange(shutdown_done_, nullptr)();
+  if (shutdown_done_ != nullptr && reports_.empty()) std::exchange(shutdown_done_, nullptr)();
 }
 
 // ---- Judging, on the executor ----
@@ -641,10 +642,9 @@ void Verifier::Checked(const std::string& id, Episode* episode, const diff::Step
 }
 
 void Verifier::Close(std::string id, const diff::Step& step) {
-  const std::unique_ptr<Episode> episode = std::move(episodes_.extract(id).mapped());
+  std::unique_ptr<Episode> episode = std::move(episodes_.extract(id).mapped());
   const Verdict verdict = *step.verdict;
   episode->end = step;
-  Held* opener = episode->opener.get();
   std::vector<HeldPtr> again;
   if (ByEquality(verdict)) {
     Remember(id, {*episode->asked_at, verdict});
@@ -652,10 +652,17 @@ void Verifier::Close(std::string id, const diff::Step& step) {
   } else {
     for (HeldPtr& late : episode->late) episode->joined.push_back(std::move(late->ticket));
   }
-  if (verdict == Verdict::kConfirmed) Confirm(*episode);
+  // Counted once the divergence is recorded: a process that dies in between has lost these reads, not their proof.
+  if (verdict == Verdict::kConfirmed) return Confirm(std::move(episode));
+  SettleAll(episode.get());
+  for (HeldPtr& late : again) Judge(std::move(late));
+}
+
+void Verifier::SettleAll(Episode* episode) {
+  Held* opener = episode->opener.get();
+  const Verdict verdict = *episode->end.verdict;
   Settle(opener, &opener->ticket, verdict);
   for (diff::Ledger::Ticket& ticket : episode->joined) Settle(opener, &ticket, verdict);
-  for (HeldPtr& late : again) Judge(std::move(late));
 }
 
 void Verifier::Remember(const std::string& id, Match match) {
@@ -781,7 +788,8 @@ void Verifier::Keep(Episode* episode, Judgement judgement, const Look& look) {
 
 // ---- What is wrong: repaired and reported ----
 
-void Verifier::Confirm(const Episode& episode) {
+void Verifier::Confirm(std::unique_ptr<Episode> closed) {
+  const Episode& episode = *closed;
   const Sample& sample = episode.opener->sample;
   const cache::Endpoint& endpoint = *sample.drawn.query.endpoint;
   const bool external = endpoint.external.has_value();
@@ -794,7 +802,9 @@ void Verifier::Confirm(const Episode& episode) {
   // Near caches hear of that; should the one that served it have stopped listening, it is told.
   if (episode.near != nullptr) episode.near->Drop(sample.drawn.key);
 
-  auto report = std::make_shared<Report>();
+  auto owned = std::make_unique<Report>();
+  Report* const report = owned.get();
+  reports_[report] = std::move(owned);
   report->noise =
       diff::NoiseEvidence(deps_.noise->Counts(NoiseKeyOf(sample.drawn.query)), episode.last.difference.patterns);
   diff::Divergence& divergence = report->divergence;
@@ -850,8 +860,8 @@ void Verifier::Confirm(const Episode& episode) {
   const std::vector<std::string> tags =
       cache::RenderTags(endpoint, sample.drawn.query.tenant, sample.drawn.query.arguments);
   report->waiting = tags.size();
-  ++reports_;
-  if (tags.empty()) return Conclude(report.get());
+  report->closed = std::move(closed);
+  if (tags.empty()) return Conclude(report);
   for (size_t i = 0; i < tags.size(); ++i) {
     report->tags.emplace_back(tags[i], absl::UnknownError("not asked yet"));
     deps_.store->ReadFence(cache::FenceKey(sample.drawn.query.tenant, tags[i]),
@@ -861,7 +871,7 @@ void Verifier::Confirm(const Episode& episode) {
                              } else {
                                report->tags[i].second = fence.status();
                              }
-                             if (--report->waiting == 0) Conclude(report.get());
+                             if (--report->waiting == 0) Conclude(report);
                            });
   }
 }
@@ -909,7 +919,8 @@ void Verifier::Conclude(Report* report) {
              {"after_cutover", report->divergence.after_cutover}});
   Fence(*report);
   deps_.record(std::move(report->divergence));
-  --reports_;
+  SettleAll(report->closed.get());
+  reports_.erase(report);
   FinishShutdown();
 }
 

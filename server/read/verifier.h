@@ -15,7 +15,8 @@
 //   4. Before it is confirmed, the control is read twice in one snapshot. What the two say differently is noise, and is
 //      taken out (diff/verdict/twin_check.h). If nothing is left, the episode is inconclusive; if what is left has not
 //      differed for long enough, it goes on.
-//   5. Confirmed: the stale entry is removed, so that it is not served again, and the divergence is handed to `record`.
+//   5. Confirmed: the stale entry is removed, so that it is not served again, and the divergence is handed to `record`;
+//      its reads are settled then, so that no count says confirmed before there is something to show for it.
 //      The fences of the tags that name the key's own data are replaced then, so that no load that began before can
 //      bring it back. An entry of an application's own cache is the application's to remove.
 //
@@ -249,6 +250,8 @@ class Verifier {
   void Close(std::string id, const diff::Step& step);
   void Remember(const std::string& id, Match match);
   void ShedEpisode(const std::string& id, base::Counter* why);
+  // The opener and those that joined it, by how it ended.
+  void SettleAll(Episode* episode);
   // `held`: the sample whose fill the verdict is about; `ticket`: the read that is settled.
   void Settle(const Held* held, diff::Ledger::Ticket* ticket, diff::Verdict verdict);
 
@@ -261,7 +264,7 @@ class Verifier {
   absl::Time CommittedBy(const Sample& sample, const Truth& truth) const;
   void Keep(Episode* episode, Judgement judgement, const diff::Look& look);
 
-  void Confirm(const Episode& episode);
+  void Confirm(std::unique_ptr<Episode> closed);
   void CountBurst(const Sample& sample, diff::CauseInputs* inputs);
   void Conclude(Report* report);
   void Fence(const Report& report);
@@ -297,7 +300,7 @@ class Verifier {
   absl::flat_hash_map<std::string, Burst> bursts_;             // By endpoint and tenant.
   absl::flat_hash_map<std::string, absl::Duration> repaired_;  // By tenant and tag: when its fence was replaced.
   uint64_t turns_ = 0;
-  size_t reports_ = 0;
+  absl::flat_hash_map<Report*, std::unique_ptr<Report>> reports_;  // Under way.
   absl::AnyInvocable<void()> shutdown_done_;
 };
 

@@ -126,7 +126,7 @@ class ReadWorld {
                   .ledger = &ledger,
                   .metrics = &metrics,
                   .back_off = options.back_off,
-                  .record = [this](diff::Divergence divergence) { divergences.push_back(std::move(divergence)); }}),
+                  .record = [this](diff::Divergence divergence) { Recorded(std::move(divergence)); }}),
         reader(options.reader, {.board = &board,
                                 .catalog = &catalog,
                                 .store = &lane_store,
@@ -339,6 +339,7 @@ class ReadWorld {
   cache::Filler refresher;
   cache::Filler background_filler;
   cache::HotKeys hot_keys;
+  std::function<void()> on_recorded;  // Called before a divergence is added to these.
   std::vector<diff::Divergence> divergences;
   Verifier verifier;
   CachedReader reader;
@@ -356,6 +357,11 @@ class ReadWorld {
   static Verifier::Options WithSecret(Verifier::Options options) {
     options.redaction_secret = "a secret of this test";
     return options;
+  }
+
+  void Recorded(diff::Divergence divergence) {
+    if (on_recorded) on_recorded();
+    divergences.push_back(std::move(divergence));
   }
 
   uint64_t catalog_revision_ = 0;

@@ -31,6 +31,13 @@ std::function<std::string(std::string)> MadeUpRank(uint64_t seed) {
   };
 }
 
+// Until so many episodes were open, and then one of them not any more.
+void RunUntilOneEnds(ReadWorld* w, double open) {
+  const auto episodes = [w] { return w->Metric("shadowline_verification_episodes"); };
+  while (episodes() < open) ASSERT_TRUE(w->world.executor()->RunOne());
+  while (episodes() == open) ASSERT_TRUE(w->world.executor()->RunOne());
+}
+
 // ---- Single samples ----
 
 TEST(VerifierTest, AServedValueThatTheDatabaseHoldsIsMatched) {
@@ -738,7 +745,7 @@ TEST(VerifierTest, ShutdownShedsWhatIsOpenAndReportsWhatIsConfirmed) {
   w.RouteCache(1'000'000);
   for (int i = 0; i < 10; ++i) w.Write(absl::StrCat(i));
   for (int i = 0; i < 10; ++i) w.Read(absl::StrCat(i));
-  while (w.Counts().confirmed == 0) ASSERT_TRUE(w.world.executor()->RunOne());
+  RunUntilOneEnds(&w, 10);
   EXPECT_TRUE(w.divergences.empty()) << "its tags are still being asked about";
   bool stopped = false;
   w.verifier.Shutdown([&] {
@@ -755,6 +762,38 @@ TEST(VerifierTest, ShutdownShedsWhatIsOpenAndReportsWhatIsConfirmed) {
   w.world.RunUntilIdle();
   EXPECT_EQ(w.Counts().shed + w.Counts().candidate_misses, shed + 1);
   EXPECT_EQ(w.Counts().Pending(), 0u);
+}
+
+TEST(VerifierTest, AReadIsCountedAsConfirmedOnceItsDivergenceIsRecorded) {
+  for (const bool cache : {false, true}) {
+    ReadWorld w;
+    w.on_recorded = [&w] { EXPECT_EQ(w.Counts().confirmed, 0u); };
+    w.Write("1");
+    w.RouteCache();
+    w.Read("1");
+    cache ? w.RouteCache(1'000'000) : w.RouteShadow();
+    w.Write("1");
+    for (int i = 0; i < 3; ++i) w.Read("1");
+    while (w.world.executor()->RunOne()) {
+      ASSERT_TRUE(w.Counts().confirmed == 0 || !w.divergences.empty()) << "counted, and nothing to show for it";
+    }
+    ASSERT_EQ(w.divergences.size(), 1u);
+    EXPECT_EQ(w.Counts().confirmed, w.divergences[0].reads_affected);
+    EXPECT_EQ(w.Counts().Pending(), 0u);
+  }
+}
+
+TEST(VerifierTest, WhoDiesBeforeADivergenceIsRecordedHasItsReadsPendingToTheEnd) {
+  ReadWorld w;
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  w.Write("1");
+  w.Read("1");
+  RunUntilOneEnds(&w, 1);
+  ASSERT_TRUE(w.divergences.empty()) << "its tags are still being asked about";
+  EXPECT_EQ(w.Counts().confirmed, 0u);
+  EXPECT_EQ(w.Counts().Pending(), 1u);
 }
 
 // ---- A hard world: many keys, writers that never stop, faults ----
