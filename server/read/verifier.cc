@@ -136,6 +136,7 @@ bool ByEquality(Verdict verdict) { return verdict == Verdict::kMatched || verdic
 struct Verifier::Counters {
   explicit Counters(base::Metrics* metrics)
       : samples(metrics->AddGauge("shadowline_verification_samples", "Sampled reads that wait for a verdict.")),
+        bytes(metrics->AddGauge("shadowline_verification_bytes", "What sampled reads that wait for a verdict hold.")),
         episodes(metrics->AddGauge("shadowline_verification_episodes", "Episodes that are being judged.")),
         budget(metrics->AddGauge("shadowline_verification_budget_per_second",
                                  "Control queries that verification may add now.")),
@@ -187,6 +188,7 @@ struct Verifier::Counters {
 
   std::array<base::Counter*, static_cast<int>(Verdict::kShed) + 1> verdicts;
   base::Gauge* samples;
+  base::Gauge* bytes;
   base::Gauge* episodes;
   base::Gauge* budget;
   base::Gauge* boost;
@@ -972,6 +974,7 @@ bool Verifier::Spend(double reserve, double queries) {
 
 void Verifier::Gauge() {
   counters_->samples->Set(static_cast<double>(usage_->samples.load()));
+  counters_->bytes->Set(static_cast<double>(usage_->bytes.load()));
   counters_->episodes->Set(static_cast<double>(episodes_.size()));
 }
 
