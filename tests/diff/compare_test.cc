@@ -293,6 +293,18 @@ TEST(CompareTest, OnlyIgnoreTakesPathsThatNeedTheDocument) {
   }
 }
 
+TEST(CompareTest, RulesThatIgnoreEverythingCompareNothing) {
+  for (const char* everything : {"$", "$.*", "$[\"a\", \"b\"]"}) {
+    const Comparison nothing = Judge(R"({"a":1,"b":[2]})", R"({"a":3,"b":[2]})", {.ignore = {everything}});
+    EXPECT_EQ(nothing.verdict, Verdict::kExcused) << everything;
+    EXPECT_FALSE(nothing.compared) << everything;
+  }
+  EXPECT_TRUE(Judge(R"({"a":1,"b":[2]})", R"({"a":3,"b":[2]})", {.ignore = {"$.a"}}).compared);
+  EXPECT_TRUE(Judge(R"({"a":1,"b":[]})", R"({"a":3,"b":[]})", {.ignore = {"$.a"}}).compared);
+  EXPECT_FALSE(Judge("[1]", "[2]", {.ignore = {"$[*]"}}).compared);
+  EXPECT_TRUE(Judge("[1,2]", "[2,1]", {.arrays = {{"$", "multiset"}}}).compared);
+}
+
 TEST(CompareTest, MultisetsAreEqualInAnyOrderButNotInAnyNumber) {
   const Rules rules = {.arrays = {{"$.tags", "multiset"}}};
   const Comparison permuted =
