@@ -4,7 +4,6 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <random>
 #include <stdexcept>
 #include <utility>
 
@@ -649,9 +648,7 @@ Bug QuietTenant() {
 
 const std::string& Canary() {
   static const std::string* const canary = [] {
-    std::random_device entropy;
-    return new std::string(
-        absl::StrCat("cnry", absl::Hex(entropy(), absl::kZeroPad8), absl::Hex(entropy(), absl::kZeroPad8)));
+    return new std::string(absl::StrCat("cnry", absl::Hex(base::SystemSeed(), absl::kZeroPad16)));
   }();
   return *canary;
 }
