@@ -42,6 +42,7 @@
 #include "cache/redis/tls.h"
 #include "cache/warm/hot_keys.h"
 #include "cache/warm/warmer.h"
+#include "diff/evidence/file/file_spool.h"
 #include "diff/evidence/flusher.h"
 #include "diff/evidence/ledger.h"
 #include "diff/evidence/postgres/evidence.h"
@@ -139,6 +140,7 @@ struct Replica::Parts {
   absl::Status Await(const std::string& condition, absl::FunctionRef<absl::Status()> step,
                      const std::function<bool(absl::Duration)>& wait);
   absl::Status ApplyCatalogFile();
+  absl::Status OpenSpool();
   void BuildVerification();
   void BuildDecisions();
   void BuildCapture();
@@ -198,7 +200,8 @@ struct Replica::Parts {
   std::unique_ptr<Inspector> inspector;
   std::unique_ptr<cache::Fencer> fencer;
   cache::Watermark watermark;
-  bool was_covered = true;  // Of the background loop.
+  bool was_covered = true;                 // Of the background loop.
+  std::unique_ptr<diff::FileSpool> spool;  // Null: none.
   std::unique_ptr<diff::Flusher> flusher;
   std::unique_ptr<Verifier> verifier;
   std::unique_ptr<Tokens> tokens;
@@ -240,6 +243,7 @@ absl::Status Replica::Start(const std::function<bool(absl::Duration)>& wait) {
     if (!loaded.ok()) return base::Annotate(loaded.status(), "redis.tls");
     p.redis_tls = *std::move(loaded);
   }
+  RETURN_IF_ERROR(p.OpenSpool());
   ASSIGN_OR_RETURN(p.http,
                    HttpPort::Start(options_.http_listen.host, options_.http_listen.port, &p.metrics, &p.readiness));
   Log(Level::kInfo, "starting",
@@ -326,6 +330,22 @@ absl::Status Replica::Parts::ApplyCatalogFile() {
   return absl::OkStatus();
 }
 
+absl::Status Replica::Parts::OpenSpool() {
+  if (options.evidence.spool.empty()) {
+    Log(Level::kWarning, "no_evidence_spool",
+        {{"effect", "what is confirmed while the state store is away is lost with this process"},
+         {"remedy", "set evidence.spool"}});
+    return absl::OkStatus();
+  }
+  auto opened = diff::FileSpool::Open({.folder = options.evidence.spool,
+                                       .replica = replica_id,
+                                       .name = options.replica_name,
+                                       .max_bytes = options.evidence.spool_max_bytes});
+  if (!opened.ok()) return base::Annotate(opened.status(), "evidence.spool");
+  spool = *std::move(opened);
+  return absl::OkStatus();
+}
+
 void Replica::Parts::BuildVerification() {
   std::string redaction_secret = options.verification.redaction_secret;
   if (redaction_secret.empty()) {
@@ -366,16 +386,14 @@ void Replica::Parts::BuildVerification() {
       &clock, &random, [this](const std::vector<cache::TenantTag>& tags) { warmer->Fenced(tags); });
   inspector = std::make_unique<Inspector>(
       Inspector::Deps{.board = &board, .catalog = &catalogs, .store = store.get(), .clock = &clock});
-  flusher =
-      std::make_unique<diff::Flusher>(&ledger, &evidence, &background, diff::Flusher::On(&state_pool),
-                                      diff::Flusher::Options{.interval = options.evidence.flush, .revisions = [this] {
-                                                               diff::Flusher::Revisions now;
-                                                               if (const auto catalog = catalogs.Current())
-                                                                 now.catalog = catalog->revision();
-                                                               if (const auto flags = board.Current())
-                                                                 now.flags = flags->revision();
-                                                               return now;
-                                                             }});
+  flusher = std::make_unique<diff::Flusher>(
+      &ledger, &evidence, &background, diff::Flusher::On(&state_pool),
+      diff::Flusher::Options{.interval = options.evidence.flush, .spool = spool.get(), .revisions = [this] {
+                               diff::Flusher::Revisions now;
+                               if (const auto catalog = catalogs.Current()) now.catalog = catalog->revision();
+                               if (const auto flags = board.Current()) now.flags = flags->revision();
+                               return now;
+                             }});
   tokens = std::make_unique<Tokens>(redaction_secret, random.Next(), &clock);
   decider = std::make_unique<Decider>(
       Decider::Options{.seed = base::SystemSeed()},
@@ -727,6 +745,14 @@ void Replica::Parts::UpdateGauges() {
       ->Set(static_cast<double>(flushes.divergences_waiting));
   metrics.AddGauge("shadowline_evidence_flush_failures", "Calls of the evidence store that failed since the start.")
       ->Set(static_cast<double>(flushes.failures));
+  metrics
+      .AddGauge("shadowline_divergences_dropped",
+                "Confirmed divergences that found no room, or that the store refused.")
+      ->Set(static_cast<double>(flushes.divergences_dropped));
+  metrics.AddGauge("shadowline_spool_failures", "Writes to the spool of evidence that failed since the start.")
+      ->Set(static_cast<double>(flushes.spool_failures));
+  metrics.AddGauge("shadowline_spools_replayed", "Spools of dead processes that this replica has stored.")
+      ->Set(static_cast<double>(flushes.inherited));
   background.PostAfter(kGaugesEvery, [this] { UpdateGauges(); });
 }
 

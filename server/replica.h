@@ -27,7 +27,8 @@ class Replica {
   // ready), and opens the gRPC port. `wait` sleeps for as long as it is told and returns false if the program was asked
   // to stop meanwhile.
   //
-  // kUnavailable: a port cannot be had; kFailedPrecondition: the schema is newer than this program; kInvalidArgument:
+  // kUnavailable: a port cannot be had; kFailedPrecondition: the schema is newer than this program, or evidence.spool
+  // cannot be written; kInvalidArgument:
   // the catalog file was refused; kCancelled: `wait` said so.
   absl::Status Start(const std::function<bool(absl::Duration)>& wait);
 

@@ -112,13 +112,18 @@ struct Divergence {
 // What one flush carries.
 struct Flush {
   uint64_t sequence = 0;  // Grows by one with each flush of a replica.
-  // Every read that was sampled before this is settled, and its verdict is in this flush or an earlier one.
-  absl::Time watermark;
+  // Every read that was sampled before this is settled, and its verdict is in this flush or an earlier one. By this
+  // process's Clock::Steady(), which no jump of the machine's clock moves; a store makes a time of its own clock of it.
+  absl::Duration watermark;
   std::map<EvidenceKey, Counts> counts;                  // Only those that changed since the last flush that succeeded.
   std::map<EvidenceKey, std::vector<Episode>> episodes;  // New since then.
   uint64_t catalog_revision = 0;                         // What the replica runs under now.
   uint64_t flag_revision = 0;
 };
+
+// `newer` on top of `older`, as if both had been one flush: what is counted is absolute, what was found adds up.
+// Episodes beyond `episodes_max` are left out; returns how many.
+size_t Merge(Flush newer, size_t episodes_max, Flush* older);
 
 // Where evidence is kept. Blocking; called from a thread that may block.
 //
@@ -129,6 +134,9 @@ class EvidenceStore {
 
   // Applies the flush as a whole, once, whatever the order, and is the replica's heartbeat. kUnavailable: try again.
   virtual absl::Status Apply(const Flush& flush) = 0;
+  // The same for a process that has died, whose last flush was found. No heartbeat: what it left pending is lost at the
+  // next sweep. Sequence 0: it left none.
+  virtual absl::Status ApplyLast(const std::string& replica, const std::string& name, const Flush& flush) = 0;
   // Stores a confirmed divergence at once; the same id again changes nothing but reads_affected.
   virtual absl::Status Record(const Divergence& divergence) = 0;
 };

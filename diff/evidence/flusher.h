@@ -5,9 +5,17 @@
 //   flusher.Record(divergence);                       // written through at once
 //   ledger settled; flusher.FlushNow([](absl::Status status) { ... });   // when draining
 //
-// One call of the store is under way at a time. Divergences go before flushes. A flush that fails is tried again, the
-// same one with the same sequence, until the store has it: only then the next one is built. So flushes reach the store
-// in order, and a store that is away costs nothing but counters that wait in the ledger.
+// One call of the store is under way at a time. Divergences go before flushes. A flush that fails is tried again until
+// the store has it; so flushes reach the store in order, and a store that is away costs nothing but counters that wait
+// in the ledger.
+//
+// With a spool nothing of that depends on this process:
+//   - a divergence is in the spool before the store is asked to take it;
+//   - while the store is away, what has been counted goes there as well, with the flush that waits, at every interval
+//   (less
+//     often where it is large);
+//   - what other processes have left in their spools when they died is stored, after this one's own.
+// A divergence that is safe, here or there, is logged as `divergence_kept`.
 //
 // Ownership: borrows everything. Destroy it after the executor and the pool have stopped.
 // Threads:   thread-safe. Its state moves on `executor`; `done` is called there.
@@ -30,6 +38,7 @@
 #include "base/mutex.h"
 #include "diff/evidence/evidence.h"
 #include "diff/evidence/ledger.h"
+#include "diff/evidence/spool.h"
 
 namespace shadowline::diff {
 
@@ -51,6 +60,9 @@ class Flusher {
     absl::Duration retry = absl::Milliseconds(200);  // After the first failure; doubled up to retry_max.
     absl::Duration retry_max = absl::Seconds(2);
     size_t divergences_max = 1024;
+    size_t episodes_max = 65'536;                    // In a flush that waits.
+    Spool* spool = nullptr;                          // None: what this process dies with is lost.
+    absl::Duration inherit = absl::Minutes(1);       // How often the spools of the dead are looked for.
     std::function<Revisions()> revisions = nullptr;  // Called on the executor. None: zeros.
   };
 
@@ -64,7 +76,8 @@ class Flusher {
   void Record(Divergence divergence);
 
   // Flushes what has been counted and recorded by now; OK once all of it is stored. At the next failure of the store:
-  // that failure, so that a drain does not wait for a store that is away (the flusher goes on trying).
+  // that failure, once what waits is in the spool, so that a drain does not wait for a store that is away (the flusher
+  // goes on trying).
   void FlushNow(Done done);
 
   struct Stats {
@@ -72,23 +85,42 @@ class Flusher {
     uint64_t failures = 0;  // Calls of the store that failed, each time.
     uint64_t divergences_dropped = 0;
     size_t divergences_waiting = 0;
+    uint64_t spool_failures = 0;  // Calls of the spool that failed, in part at least.
+    uint64_t inherited = 0;       // Spools of the dead that are stored.
   };
   Stats stats() const;
 
  private:
-  void Tick();
-  // Starts the next call of the store, if none is under way and there is something to do.
-  void Pump();
-  void Call(absl::AnyInvocable<absl::Status()> call, absl::AnyInvocable<void(const absl::Status&)> finish);
-  void Recorded(const absl::Status& status);
-  void Applied(const absl::Status& status);
-  void Failed(const absl::Status& status);
-  void FinishWaiters(const absl::Status& status);
+  using Call = absl::AnyInvocable<absl::Status()>;
+  using Finish = absl::AnyInvocable<void(const absl::Status&)>;
 
+  struct Waiting {
+    Divergence divergence;
+    bool spooled = false;  // Or the spool could not take it.
+  };
   struct Waiter {
     uint64_t sequence;  // Done when this flush is stored.
     Done done;
   };
+
+  void Tick();
+  void LookForLegacies();
+  // Starts the next call, if none is under way and there is something to do.
+  void Pump();
+  bool SpoolNext();
+  bool StoreNext();
+  bool InheritNext();
+  void BuildFlush();
+  void SpoolAll();
+  void RunOnPool(Call call, Finish finish);
+  void Recorded(const absl::Status& status);
+  void Applied(const absl::Status& status);
+  void Bequeathed(const absl::Status& status);
+  void Spooled(const absl::Status& status);
+  void Stored();
+  void Failed(const absl::Status& status);
+  void FinishWaiters(const absl::Status& status);
+  void LogKept(const std::string& id, const char* in);
 
   Ledger* const ledger_;
   EvidenceStore* const store_;
@@ -97,15 +129,24 @@ class Flusher {
   const Options options_;
 
   // On the executor alone.
-  bool busy_ = false;           // A call is under way, or a retry waits for its time.
+  bool busy_ = false;           // A call is under way.
+  bool away_ = false;           // The store failed, and a retry waits for its time, or is under way.
+  bool resting_ = false;        // It waits.
   bool due_ = false;            // A flush has to be built.
   std::optional<Flush> flush_;  // Built, not stored yet.
   uint64_t built_ = 0;          // Sequence of the last flush that was built.
   absl::Duration backoff_;
   std::vector<Waiter> waiters_;
+  bool spool_due_ = false;               // What waits has to be spooled.
+  bool spool_used_ = false;              // There is something in it.
+  int spool_rest_ = 0;                   // Ticks until the next time.
+  std::optional<absl::Status> failing_;  // What waiters are told once what waits is spooled.
+  bool inherit_due_ = false;
+  std::optional<Legacy> legacy_;
+  size_t legacy_stored_ = 0;  // Divergences of it.
 
   mutable base::Mutex mutex_;
-  std::deque<Divergence> divergences_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Waiting> divergences_ ABSL_GUARDED_BY(mutex_);
   Stats stats_ ABSL_GUARDED_BY(mutex_);
 };
 

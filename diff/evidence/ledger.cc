@@ -49,18 +49,19 @@ void Ledger::Ticket::Settle(Verdict verdict) {
   if (Ledger* ledger = std::exchange(ledger_, nullptr)) ledger->Settle(account_, place_, verdict);
 }
 
-Ledger::Ledger(const base::Clock* clock, Limits limits) : clock_(clock), limits_(limits) {}
+Ledger::Ledger(const base::Clock* clock, Limits limits)
+    : clock_(clock), limits_(limits), wall_origin_(clock->Now() - clock->Steady()) {}
 
 Ledger::~Ledger() = default;
 
-absl::Time Ledger::Now() {
-  now_ = std::max(now_, clock_->Now());
+absl::Duration Ledger::Now() {
+  now_ = std::max(now_, clock_->Steady());
   return now_;
 }
 
-Ledger::Account* Ledger::Find(const EvidenceKey& key, absl::Time now) {
+Ledger::Account* Ledger::Find(const EvidenceKey& key, absl::Duration now) {
   EvidenceKey with_minute = key;
-  with_minute.minute = absl::ToUnixSeconds(now) / 60;
+  with_minute.minute = MinuteOf(now);
   if (auto found = accounts_.find(with_minute); found != accounts_.end()) return &found->second;
   if (accounts_.size() >= limits_.accounts_max) {
     ++totals_.refused;
@@ -89,7 +90,7 @@ void Ledger::CountAlone(const EvidenceKey& key, uint64_t Counts::*counter) {
 
 std::optional<Ledger::Ticket> Ledger::Sampled(const EvidenceKey& key, std::optional<absl::Duration> candidate_latency) {
   base::MutexLock lock(&mutex_);
-  const absl::Time now = Now();
+  const absl::Duration now = Now();
   Account* account = Find(key, now);
   if (account == nullptr) return std::nullopt;
   if (candidate_latency.has_value()) CountLatency(account, *candidate_latency);
@@ -175,7 +176,7 @@ void Ledger::Flushed(uint64_t sequence) {
   base::MutexLock lock(&mutex_);
   // Counts are absolute, so a key may only be forgotten when it can never be counted again: its minute is over, every
   // read in it is settled, and the store has its last state.
-  const int64_t minute = absl::ToUnixSeconds(Now()) / 60;
+  const int64_t minute = MinuteOf(Now());
   absl::erase_if(accounts_, [&](const auto& entry) {
     const Account& account = entry.second;
     return !account.changed && account.open == 0 && account.sent_in <= sequence && account.key.minute < minute;

@@ -9,8 +9,10 @@
 //   ticket->Settle(Verdict::kMatched);                            // once; a ticket that is dropped counts as shed
 //
 // The ledger stamps the sampling itself, under its lock, so that its watermark is exact: a read that is sampled after a
-// flush was built has a later time than that flush's watermark. `EvidenceKey::minute` of an argument is ignored and
-// filled in here.
+// flush was built is no older than that flush's watermark. `EvidenceKey::minute` of an argument is ignored and filled
+// in here. All of that goes by Clock::Steady(); minutes are those of the machine's clock at the ledger's making,
+// counted on from there. So the machine's clock may jump: no minute that is over begins again (its counts are absolute,
+// and would be replaced by smaller ones), and no watermark promises more than was seen.
 //
 // Ownership: borrows the clock. Must outlive its tickets.
 // Threads:   thread-safe; one mutex, held for a table look-up (a few hundred nanoseconds), and by BuildFlush and
@@ -60,11 +62,11 @@ class Ledger {
     void Settle(Verdict verdict);
     // The key that the read is counted under, with its minute; valid until settled.
     const EvidenceKey& key() const;
-    absl::Time sampled_at() const { return *place_; }
+    absl::Duration sampled_at() const { return *place_; }  // Clock::Steady()
 
    private:
     friend class Ledger;
-    using Place = std::multiset<absl::Time>::iterator;
+    using Place = std::multiset<absl::Duration>::iterator;
     Ticket(Ledger* ledger, Account* account, Place place) : ledger_(ledger), account_(account), place_(place) {}
 
     Ledger* ledger_;
@@ -117,9 +119,10 @@ class Ledger {
     bool changed = false;
   };
 
-  absl::Time Now() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Duration Now() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t MinuteOf(absl::Duration steady) const { return absl::ToUnixSeconds(wall_origin_ + steady) / 60; }
   // Null when full.
-  Account* Find(const EvidenceKey& key, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Account* Find(const EvidenceKey& key, absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Count(Account* account, uint64_t Counts::*counter) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Touch(Account* account) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountLatency(Account* account, absl::Duration latency) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -128,12 +131,13 @@ class Ledger {
 
   const base::Clock* const clock_;
   const Limits limits_;
+  const absl::Time wall_origin_;
   mutable base::Mutex mutex_;
-  absl::Time now_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // Never goes back.
+  absl::Duration now_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();  // Never goes back.
   uint64_t sequence_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::node_hash_map<EvidenceKey, Account> accounts_ ABSL_GUARDED_BY(mutex_);
   std::vector<Account*> changed_ ABSL_GUARDED_BY(mutex_);
-  std::multiset<absl::Time> open_ ABSL_GUARDED_BY(mutex_);  // Sampling times of the open tickets.
+  std::multiset<absl::Duration> open_ ABSL_GUARDED_BY(mutex_);  // Sampling times of the open tickets.
   std::map<EvidenceKey, std::vector<Episode>> episodes_ ABSL_GUARDED_BY(mutex_);
   size_t episodes_waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   // Two generations: when the younger is full, the older is forgotten.

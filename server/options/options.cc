@@ -332,6 +332,14 @@ const std::vector<Field>& Fields() {
       {"evidence.lapse", "DURATION", "10s",
        "A replica that has not flushed for so long is dead: its unsettled reads are lost. More than evidence.flush.",
        false, Duration(FIELD(evidence.lapse), Milliseconds(500), Hours(1))},
+      {"evidence.spool", "FOLDER", "",
+       "A folder of this machine that is still there when the process is gone: what is confirmed and counted "
+       "while the state store is away is kept there, and stored by whoever starts next with the same folder. "
+       "Empty: it is kept in memory alone.",
+       false, Text(FIELD(evidence.spool), 4000)},
+      {"evidence.spool_max_bytes", "N", "67108864",
+       "Most bytes of one process there. At the limit confirmed divergences go before counts.", false,
+       Number(FIELD(evidence.spool_max_bytes), 64 << 10, int64_t{64} << 30)},
       {"catalog", "FILE", "",
        "A catalog that is applied at start, and again on SIGHUP. Empty: catalogs come by `shadowline apply`.", false,
        StoreCatalog},

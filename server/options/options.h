@@ -118,6 +118,8 @@ struct Options {
   struct Evidence {
     absl::Duration flush = absl::Seconds(1);
     absl::Duration lapse = absl::Seconds(10);
+    std::string spool;  // Folder; empty: none.
+    size_t spool_max_bytes = 64 << 20;
   } evidence;
 
   std::string catalog;

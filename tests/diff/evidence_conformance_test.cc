@@ -41,7 +41,11 @@ class World {
   virtual void Silence(int number) = 0;
   virtual uint64_t SweepLost() = 0;
   virtual uint64_t EpisodesStored() = 0;
-  virtual absl::Time Watermark(int number) = 0;
+  // By another replica.
+  virtual absl::Status ApplyLast(int number, const Flush& flush) = 0;
+  // How long ago the watermark that is kept was, by the store's clock.
+  virtual absl::Duration WatermarkAge(int number) = 0;
+  virtual absl::Duration Steady() = 0;
 };
 
 class MemoryWorld final : public World {
@@ -56,7 +60,13 @@ class MemoryWorld final : public World {
   void Silence(int) override { clock_.Advance(2 * kLapse); }
   uint64_t SweepLost() override { return evidence_.SweepLost(kLapse); }
   uint64_t EpisodesStored() override { return evidence_.episodes().size(); }
-  absl::Time Watermark(int number) override { return evidence_.replicas().at(absl::StrCat(number)).watermark; }
+  absl::Status ApplyLast(int number, const Flush& flush) override {
+    return Replica(0)->ApplyLast(absl::StrCat(number), "", flush);
+  }
+  absl::Duration WatermarkAge(int number) override {
+    return clock_.Now() - evidence_.replicas().at(absl::StrCat(number)).watermark;
+  }
+  absl::Duration Steady() override { return clock_.Steady(); }
 
  private:
   sim::SimClock clock_;
@@ -83,11 +93,16 @@ class PostgresWorld final : public World {
   }
   uint64_t SweepLost() override { return Replica(0)->SweepLost(kLapse).value(); }
   uint64_t EpisodesStored() override { return Query("SELECT count(*) FROM shadowline.episode"); }
-  absl::Time Watermark(int number) override {
-    return absl::FromUnixMicros(Query(absl::StrCat(
-        "SELECT (extract(epoch FROM watermark) * 1000000)::bigint FROM shadowline.replica WHERE replica = '",
-        Uuid(number), "'")));
+  absl::Status ApplyLast(int number, const Flush& flush) override {
+    return Replica(0)->ApplyLast(Uuid(number), "dead", flush);
   }
+  absl::Duration WatermarkAge(int number) override {
+    return absl::Microseconds(
+        Query(absl::StrCat("SELECT (extract(epoch FROM clock_timestamp() - watermark) * 1000000)::bigint "
+                           "FROM shadowline.replica WHERE replica = '",
+                           Uuid(number), "'")));
+  }
+  absl::Duration Steady() override { return base::SystemClock().Steady(); }
 
   base::PostgresSessions* sessions() { return &sessions_; }
 
@@ -131,7 +146,6 @@ Counts Counted(uint64_t sampled, uint64_t matched) {
 Flush MakeFlush(uint64_t sequence, std::map<EvidenceKey, Counts> counts = {}) {
   Flush flush;
   flush.sequence = sequence;
-  flush.watermark = absl::FromUnixMicros(1'700'000'000'000'001 + static_cast<int64_t>(sequence) * 1'000'000);
   flush.counts = std::move(counts);
   flush.catalog_revision = 3;
   flush.flag_revision = 4;
@@ -212,13 +226,61 @@ TEST_P(EvidenceConformanceTest, AFlushCountsOnceHoweverOftenItComesAndInWhatever
   const LedgerTotals totals = Ledger();
   EXPECT_EQ(totals.counts.sampled, 20u);
   EXPECT_EQ(totals.counts.matched, 20u);
-  EXPECT_EQ(world_->Watermark(1), second.watermark);
 }
 
-TEST_P(EvidenceConformanceTest, AnEmptyFlushIsAHeartbeatWithAWatermark) {
-  Apply(1, MakeFlush(1));
-  Apply(1, MakeFlush(2));
-  EXPECT_EQ(world_->Watermark(1), MakeFlush(2).watermark);
+// Longer than anything here takes.
+constexpr absl::Duration kPatience = absl::Minutes(5);
+
+TEST_P(EvidenceConformanceTest, AnEmptyFlushIsAHeartbeatWithAWatermarkByTheStoresClock) {
+  Flush flush = MakeFlush(1);
+  flush.watermark = world_->Steady() - absl::Hours(2);
+  Apply(1, flush);
+  EXPECT_GE(world_->WatermarkAge(1), absl::Hours(2));
+  EXPECT_LE(world_->WatermarkAge(1), absl::Hours(2) + kPatience);
+  Flush next = MakeFlush(2);
+  next.watermark = world_->Steady() - absl::Hours(1);
+  Apply(1, next);
+  EXPECT_GE(world_->WatermarkAge(1), absl::Hours(1));
+  EXPECT_LE(world_->WatermarkAge(1), absl::Hours(1) + kPatience);
+  // A flush that comes late takes nothing back.
+  Apply(1, flush);
+  EXPECT_LE(world_->WatermarkAge(1), absl::Hours(1) + kPatience);
+}
+
+TEST_P(EvidenceConformanceTest, AFlushThatWaitedKeepsItsWatermark) {
+  Flush flush = MakeFlush(1);
+  flush.watermark = world_->Steady();
+  const absl::Duration built = world_->Steady();
+  Apply(7, MakeFlush(1));
+  world_->Silence(7);  // Time passes where time is simulated.
+  Apply(1, flush);
+  EXPECT_GE(world_->WatermarkAge(1), world_->Steady() - built - kPatience);
+}
+
+TEST_P(EvidenceConformanceTest, TheLastFlushOfTheDeadCountsAndWhatTheyLeftOpenIsLostAtOnce) {
+  Apply(1, MakeFlush(1, {{Key(), Counted(10, 7)}}));
+  const Flush last = MakeFlush(5, {{Key(), Counted(20, 16)}});
+  ASSERT_TRUE(world_->ApplyLast(1, last).ok());
+  ASSERT_TRUE(world_->ApplyLast(1, last).ok());
+  EXPECT_EQ(Ledger().counts.sampled, 20u);
+  EXPECT_EQ(Ledger().pending, 4u);
+  EXPECT_EQ(world_->SweepLost(), 4u);
+  EXPECT_EQ(Ledger().lost, 4u);
+  // Again, after the sweep: by someone who did not know that it was stored.
+  ASSERT_TRUE(world_->ApplyLast(1, last).ok());
+  EXPECT_EQ(world_->SweepLost(), 0u);
+  EXPECT_EQ(Ledger().lost, 4u);
+}
+
+TEST_P(EvidenceConformanceTest, TheDeadMayNeverHaveReachedTheStoreAndMayHaveLeftNothing) {
+  ASSERT_TRUE(world_->ApplyLast(3, MakeFlush(2, {{Key(), Counted(3, 1)}})).ok());
+  EXPECT_EQ(world_->SweepLost(), 2u);
+  Apply(4, MakeFlush(1, {{Key(), Counted(5, 0)}}));
+  ASSERT_TRUE(world_->ApplyLast(4, Flush()).ok());
+  EXPECT_EQ(world_->SweepLost(), 5u);
+  const LedgerTotals totals = Ledger();
+  EXPECT_EQ(totals.counts.sampled, 8u);
+  EXPECT_EQ(totals.lost, 7u);
 }
 
 TEST_P(EvidenceConformanceTest, AnEpisodeCountsOnceWhicheverReplicasSawIt) {

@@ -78,7 +78,7 @@ TEST_F(LedgerTest, ACandidateWithoutAnAnswerIsNoPartOfTheBalance) {
 }
 
 TEST_F(LedgerTest, TheWatermarkIsTheOldestOpenRead) {
-  const absl::Time start = world_.clock()->Now();
+  const absl::Duration start = world_.clock()->Steady();
   std::optional<Ledger::Ticket> oldest = ledger_.Sampled(Key("a"));
   world_.RunFor(absl::Seconds(3));
   std::optional<Ledger::Ticket> younger = ledger_.Sampled(Key("b"));
@@ -155,13 +155,82 @@ TEST_F(LedgerTest, LimitsHoldAndTheBalanceWithThem) {
   EXPECT_EQ(small.totals().episodes_dropped, 7u);
 }
 
-TEST_F(LedgerTest, TimeThatGoesBackMovesNeitherWatermarkNorMinutes) {
-  const absl::Time before = world_.clock()->Now();
-  const Flush first = ledger_.BuildFlush();
-  world_.clock()->AdvanceTo(before - absl::Hours(1));
-  const auto ticket = ledger_.Sampled(Key("a"));
-  EXPECT_EQ(ticket->sampled_at(), before);
-  EXPECT_EQ(ledger_.BuildFlush().watermark, first.watermark);
+// The machine's clock is set by hours, forth and back, in the middle of everything.
+TEST_F(LedgerTest, AJumpOfTheClockMovesNeitherWatermarkNorMinutes) {
+  std::optional<Ledger::Ticket> open = ledger_.Sampled(Key("a"));
+  const absl::Duration sampled = world_.clock()->Steady();
+  const int64_t minute = open->key().minute;
+  world_.clock()->Jump(absl::Hours(5));
+  EXPECT_EQ(ledger_.Sampled(Key("a"))->key().minute, minute);
+  EXPECT_EQ(ledger_.BuildFlush().watermark, sampled);
+  world_.clock()->Jump(-absl::Hours(30));
+  world_.RunFor(absl::Minutes(3));
+  EXPECT_EQ(ledger_.Sampled(Key("a"))->key().minute, minute + 3);
+  EXPECT_EQ(ledger_.BuildFlush().watermark, sampled);
+  open->Settle(Verdict::kMatched);
+  const Flush flush = ledger_.BuildFlush();
+  EXPECT_EQ(flush.watermark, world_.clock()->Steady());
+  EXPECT_GE(ledger_.Sampled(Key("a"))->sampled_at(), flush.watermark);
+}
+
+// What the store has is what was counted, however the clock jumps: no minute is begun a second time once it was
+// forgotten.
+TEST_F(LedgerTest, TheBalanceOutlivesClockJumpsAndEverySortOfOverload) {
+  base::Random random(20'26);
+  sim::SimEvidence evidence(world_.clock());
+  const auto store = evidence.StoreOf("r");
+  Ledger ledger(world_.clock(), {.accounts_max = 40, .tickets_max = 30, .episodes_max = 5, .recent_max = 8});
+  std::vector<Ledger::Ticket> open;
+  uint64_t sampled = 0;
+  absl::Duration watermark;
+  absl::Time kept = absl::InfinitePast();
+  for (int step = 0; step < 20'000; ++step) {
+    const EvidenceKey key = Key(std::string(1, static_cast<char>('a' + random.Below(12))));
+    const uint64_t refused = ledger.totals().refused;
+    switch (random.Below(10)) {
+      case 0:
+        world_.clock()->Jump(absl::Minutes(static_cast<int64_t>(random.Below(600)) - 300));
+        break;
+      case 1:
+        world_.RunFor(absl::Seconds(random.Below(40)));
+        break;
+      case 2: {
+        const Flush flush = ledger.BuildFlush();
+        ASSERT_GE(flush.watermark, watermark);
+        watermark = flush.watermark;
+        for (const auto& [counted, counts] : flush.counts) ASSERT_LE(counts.Settled(), counts.sampled);
+        ASSERT_TRUE(store->Apply(flush).ok());
+        ledger.Flushed(flush.sequence);
+        const LedgerTotals totals = evidence.FamilyLedger("pricing").value();
+        ASSERT_EQ(totals.counts.sampled, sampled);
+        ASSERT_EQ(totals.pending, open.size());
+        ASSERT_GE(evidence.replicas().at("r").watermark, kept);
+        kept = evidence.replicas().at("r").watermark;
+        break;
+      }
+      case 3:
+        ledger.Shed(key);
+        sampled += ledger.totals().refused == refused ? 1 : 0;
+        break;
+      case 4:
+        ledger.Verified(key, {.id = random.Below(40)});
+        break;
+      case 5:
+      case 6:
+        if (open.empty()) break;
+        std::swap(open[random.Below(open.size())], open.back());
+        if (random.Below(4) > 0) open.back().Settle(kVerdicts[random.Below(std::size(kVerdicts))]);
+        open.pop_back();  // Shed, where it is not settled.
+        break;
+      default:
+        if (auto ticket = ledger.Sampled(key)) open.push_back(*std::move(ticket));
+        sampled += ledger.totals().refused == refused ? 1 : 0;
+        break;
+    }
+    ASSERT_EQ(ledger.totals().counts.Pending(), open.size());
+  }
+  EXPECT_GT(ledger.totals().refused, 0u) << "the ledger was never full";
+  EXPECT_GT(ledger.totals().counts.shed, 1000u);
 }
 
 // Many threads sample and settle while another flushes: every flush balances, grows, and its watermark keeps its word.
@@ -192,7 +261,7 @@ TEST(LedgerConcurrencyTest, EveryFlushBalancesAndTheLastHasEverything) {
     }));
   }
   std::map<EvidenceKey, Counts> latest;
-  absl::Time watermark = absl::InfinitePast();
+  absl::Duration watermark;
   uint64_t sequence = 0;
   bool last = false;
   while (!last) {

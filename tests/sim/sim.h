@@ -1,5 +1,5 @@
-// A world without sleeps: one thread, one virtual clock, one queue of tasks in time order. Everything that the product runs on
-// executors runs here in an order that the seed alone decides.
+// A world without sleeps: one thread, one virtual clock, one queue of tasks in time order. Everything that the product
+// runs on executors runs here in an order that the seed alone decides.
 //
 //   SimWorld world(seed);
 //   world.executor()->PostAfter(absl::Hours(1), [] { ... });
@@ -20,16 +20,19 @@ namespace shadowline::sim {
 
 class SimClock final : public base::Clock {
  public:
-  absl::Time Now() const override { return now_; }
+  absl::Time Now() const override { return now_ + jumped_; }
   absl::Duration Steady() const override { return now_ - Origin(); }
 
-  void AdvanceTo(absl::Time time) { now_ = time; }
+  void AdvanceTo(absl::Time time) { now_ = time - jumped_; }
   void Advance(absl::Duration by) { now_ += by; }
+  // The machine's clock is set: Now() alone is another from here on, and no time has passed.
+  void Jump(absl::Duration by) { jumped_ += by; }
 
  private:
   static absl::Time Origin() { return absl::FromUnixSeconds(1'700'000'000); }
 
   absl::Time now_ = Origin() + absl::Hours(1);
+  absl::Duration jumped_;
 };
 
 class SimExecutor final : public base::Executor {
@@ -40,7 +43,7 @@ class SimExecutor final : public base::Executor {
   void Post(base::Task task) override { PostAfter(absl::ZeroDuration(), std::move(task)); }
   void PostAfter(absl::Duration delay, base::Task task) override {
     const uint64_t order = random_ == nullptr ? next_++ : (random_->Next() >> 20 << 20) + (next_++ & 0xfffff);
-    tasks_.emplace(std::make_pair(clock_->Now() + delay, order), std::move(task));
+    tasks_.emplace(std::make_pair(clock_->Steady() + delay, order), std::move(task));
   }
 
   // Runs the next task, having moved the clock to its time. False: there is none.
@@ -48,16 +51,16 @@ class SimExecutor final : public base::Executor {
     if (tasks_.empty()) return false;
     auto first = tasks_.begin();
     base::Task task = std::move(first->second);
-    if (first->first.first > clock_->Now()) clock_->AdvanceTo(first->first.first);
+    if (first->first.first > clock_->Steady()) clock_->Advance(first->first.first - clock_->Steady());
     tasks_.erase(first);
     task();
     return true;
   }
   // Runs everything that is due within `span`, then moves the clock to its end.
   void RunFor(absl::Duration span) {
-    const absl::Time end = clock_->Now() + span;
+    const absl::Duration end = clock_->Steady() + span;
     while (!tasks_.empty() && tasks_.begin()->first.first <= end) RunOne();
-    clock_->AdvanceTo(end);
+    clock_->Advance(end - clock_->Steady());
   }
   // Runs until no task is left: only for worlds without recurring timers.
   void RunUntilIdle() {
@@ -69,7 +72,7 @@ class SimExecutor final : public base::Executor {
   SimClock* const clock_;
   base::Random* const random_;
   uint64_t next_ = 0;
-  std::map<std::pair<absl::Time, uint64_t>, base::Task> tasks_;
+  std::map<std::pair<absl::Duration, uint64_t>, base::Task> tasks_;  // By Clock::Steady().
 };
 
 class SimWorld {

@@ -149,6 +149,9 @@ class SimEvidence final : public diff::EvidenceReader {
    public:
     Store(SimEvidence* evidence, std::string replica) : evidence_(evidence), replica_(std::move(replica)) {}
     absl::Status Apply(const diff::Flush& flush) override { return evidence_->Apply(replica_, flush); }
+    absl::Status ApplyLast(const std::string& replica, const std::string&, const diff::Flush& flush) override {
+      return evidence_->ApplyLast(replica, flush);
+    }
     absl::Status Record(const diff::Divergence& divergence) override { return evidence_->Record(divergence); }
 
    private:
@@ -169,7 +172,22 @@ class SimEvidence final : public diff::EvidenceReader {
     replica.heartbeat_at = clock_->Now();
     replica.swept = false;
     replica.sequence = std::max(replica.sequence, flush.sequence);
-    replica.watermark = std::max(replica.watermark, flush.watermark);
+    replica.watermark = std::max(replica.watermark, clock_->Now() - (clock_->Steady() - flush.watermark));
+    Add(name, flush);
+    return absl::OkStatus();
+  }
+
+  absl::Status ApplyLast(const std::string& name, const diff::Flush& flush) {
+    RETURN_IF_ERROR(TakeFailure());
+    Replica& replica = replicas_[name];
+    replica.stopped = true;
+    replica.swept = false;
+    replica.sequence = std::max(replica.sequence, flush.sequence);
+    Add(name, flush);
+    return absl::OkStatus();
+  }
+
+  void Add(const std::string& name, const diff::Flush& flush) {
     for (const auto& [key, counts] : flush.counts) {
       Row& row = rows_[{name, key}];
       if (row.sequence < flush.sequence) row = {flush.sequence, counts, 0};
@@ -179,7 +197,6 @@ class SimEvidence final : public diff::EvidenceReader {
       group.minute = 0;
       for (const diff::Episode& episode : found) episodes_.emplace(group, episode.id);
     }
-    return absl::OkStatus();
   }
 
   absl::Status Record(const diff::Divergence& divergence) {

@@ -109,17 +109,31 @@ DifferenceKind KindOf(absl::string_view name) {
 
 // --- Writing.
 
-void WriteHeartbeat(pqxx::work& work, const std::string& replica, const std::string& name, const Flush& flush) {
+// `age`: how long ago the watermark was, at a moment after the transaction began. Its own time, now(), is from before
+// that, so what is kept is never later than the watermark was.
+void WriteHeartbeat(pqxx::work& work, const std::string& replica, const std::string& name, const Flush& flush,
+                    absl::Duration age) {
   work.exec_params(
       "INSERT INTO shadowline.replica AS r (replica, name, sequence, watermark, catalog_revision, flag_revision) "
-      "VALUES ($1, $2, $3, timestamptz 'epoch' + $4::bigint * interval '1 microsecond', $5, $6) "
+      "VALUES ($1, $2, $3, now() - $4::bigint * interval '1 microsecond', $5, $6) "
       "ON CONFLICT (replica) DO UPDATE SET heartbeat_at = clock_timestamp(), swept_at = NULL, "
       "  sequence = GREATEST(r.sequence, excluded.sequence), watermark = GREATEST(r.watermark, excluded.watermark), "
       "  catalog_revision = CASE WHEN excluded.sequence >= r.sequence THEN excluded.catalog_revision "
       "                          ELSE r.catalog_revision END, "
       "  flag_revision = CASE WHEN excluded.sequence >= r.sequence THEN excluded.flag_revision ELSE r.flag_revision "
       "END",
-      replica, Text(name), flush.sequence, Micros(flush.watermark), flush.catalog_revision, flush.flag_revision);
+      replica, Text(name), flush.sequence, absl::ToInt64Microseconds(age) + 1, flush.catalog_revision,
+      flush.flag_revision);
+}
+
+// The row of a replica that has died, in want of a sweep. Its watermark holds up nobody any more.
+void WriteEnd(pqxx::work& work, const std::string& replica, const std::string& name, const Flush& flush) {
+  work.exec_params(
+      "INSERT INTO shadowline.replica AS r (replica, name, stopped_at, sequence, watermark) "
+      "VALUES ($1, $2, clock_timestamp(), $3, timestamptz 'epoch') "
+      "ON CONFLICT (replica) DO UPDATE SET stopped_at = coalesce(r.stopped_at, excluded.stopped_at), swept_at = NULL, "
+      "  sequence = GREATEST(r.sequence, excluded.sequence)",
+      replica, Text(name), flush.sequence);
 }
 
 uint64_t CountLive(pqxx::work& work, absl::Duration lapse) {
@@ -211,6 +225,11 @@ void WriteEpisodes(pqxx::work& work, const Flush& flush) {
       "$8::boolean[]) ORDER BY 1, 2, 3, 4, 5, 6 ON CONFLICT DO NOTHING",
       families.Literal(), tenants.Literal(), windows.Literal(), revisions.Literal(), endpoints.Literal(),
       episodes.Literal(), keys.Literal(), exercised.Literal());
+}
+
+void WriteFlush(pqxx::work& work, const std::string& replica, const Flush& flush) {
+  if (!flush.counts.empty()) WriteCounts(work, replica, flush);
+  if (!flush.episodes.empty()) WriteEpisodes(work, flush);
 }
 
 void WriteDivergence(pqxx::work& work, const Divergence& divergence) {
@@ -350,14 +369,21 @@ PostgresEvidence::PostgresEvidence(base::PostgresSessions* sessions, std::string
 absl::Status PostgresEvidence::Apply(const Flush& flush) {
   uint64_t live = 0;
   RETURN_IF_ERROR(sessions_->Transact([&](pqxx::work& work) {
-    WriteHeartbeat(work, replica_, name_, flush);
+    WriteHeartbeat(work, replica_, name_, flush, clock_.Steady() - flush.watermark);
     live = CountLive(work, lapse_);
-    if (!flush.counts.empty()) WriteCounts(work, replica_, flush);
-    if (!flush.episodes.empty()) WriteEpisodes(work, flush);
+    WriteFlush(work, replica_, flush);
     return absl::OkStatus();
   }));
   live_.store(live, std::memory_order_relaxed);
   return absl::OkStatus();
+}
+
+absl::Status PostgresEvidence::ApplyLast(const std::string& replica, const std::string& name, const Flush& flush) {
+  return sessions_->Transact([&](pqxx::work& work) {
+    WriteEnd(work, replica, name, flush);
+    WriteFlush(work, replica, flush);
+    return absl::OkStatus();
+  });
 }
 
 absl::Status PostgresEvidence::Record(const Divergence& divergence) {

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/postgres/session.h"
 #include "diff/evidence/evidence.h"
 #include "diff/evidence/evidence_reader.h"
@@ -27,7 +28,9 @@ class PostgresEvidence final : public EvidenceStore, public EvidenceReader {
   // whose heartbeat is older than `lapse` does not live.
   PostgresEvidence(base::PostgresSessions* sessions, std::string replica, std::string name, absl::Duration lapse);
 
+  // The watermark that is kept is the database's time, so that those of all replicas are by one clock.
   absl::Status Apply(const Flush& flush) override;
+  absl::Status ApplyLast(const std::string& replica, const std::string& name, const Flush& flush) override;
   // Waits for a flip of the same target that is under way, and makes the next one wait: a divergence is seen by the
   // flip or comes after it, never beside it.
   absl::Status Record(const Divergence& divergence) override;
@@ -48,6 +51,7 @@ class PostgresEvidence final : public EvidenceStore, public EvidenceReader {
   absl::StatusOr<LedgerTotals> FamilyLedger(const std::string& family) override;
 
  private:
+  const base::SystemClock clock_;
   base::PostgresSessions* const sessions_;
   const std::string replica_;
   const std::string name_;
