@@ -418,6 +418,7 @@ void Replica::Parts::BuildVerification() {
       Verifier::Deps{.store = store.get(),
                      .control = verification_control.get(),
                      .filler = filler.get(),
+                     .invalidator = invalidator.get(),
                      .executor = &background,
                      .clock = &clock,
                      .random = &random,

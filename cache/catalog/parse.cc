@@ -561,6 +561,7 @@ class Compiler {
     absl::StrAppend(&statement, static_cast<int>(endpoint->shape));
     for (const ParameterDecl& parameter : endpoint->parameters)
       absl::StrAppend(&statement, ",", static_cast<int>(parameter.type));
+    if (!endpoint->committed_at.empty()) statement += "@";  // It asks for the time as well.
     endpoint->statement_id = absl::StrCat("sl_", absl::BytesToHexString(base::Digest128(statement)));
 
     std::string definition = endpoint->statement_id;

@@ -56,6 +56,8 @@ struct ControlAnswer {
   // When the statement was handed to the database and when its answer was here, wall clock of this process.
   absl::Time started_at;
   absl::Time answered_at;
+  // The database's own clock, while the statement ran. InfinitePast: the endpoint declares no `committed_at`.
+  absl::Time database_clock = absl::InfinitePast();
 };
 
 class Control {

@@ -118,6 +118,10 @@ void AppendElement(const std::optional<std::string>& element, std::string* out) 
   out->push_back('"');
 }
 
+std::string ClockOf(const Endpoint& endpoint) {
+  return endpoint.committed_at.empty() ? "" : ", (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS clock";
+}
+
 }  // namespace
 
 std::string PrepareText(const Endpoint& endpoint) {
@@ -125,7 +129,7 @@ std::string PrepareText(const Endpoint& endpoint) {
   for (const ParameterDecl& parameter : endpoint.parameters) absl::StrAppend(&types, ", ", SqlType(parameter.type));
   return absl::StrCat("PREPARE \"", endpoint.statement_id, "\" (", types, ") AS SELECT ",
                       BodyOf(endpoint, endpoint.sql), " AS body, pg_current_snapshot()::text AS snapshot, ",
-                      SessionStamp(), " AS stamp");
+                      SessionStamp(), " AS stamp", ClockOf(endpoint));
 }
 
 std::string SetStatementId(const Endpoint& endpoint) { return absl::StrCat(endpoint.statement_id, "_set"); }
@@ -154,7 +158,8 @@ std::string PrepareSetText(const Endpoint& endpoint) {
       ReplaceParameters(endpoint.sql, [&elements](size_t number) { return elements.at(number - 1); });
   return absl::StrCat("PREPARE \"", SetStatementId(endpoint), "\" (", types, ") AS SELECT ", reads, ".n, ",
                       BodyOf(endpoint, sql), " AS body, pg_current_snapshot()::text AS snapshot, (SELECT ",
-                      SessionStamp(), ") AS stamp FROM unnest($2) AS ", reads, "(n) ORDER BY ", reads, ".n");
+                      SessionStamp(), ") AS stamp", ClockOf(endpoint), " FROM unnest($2) AS ", reads, "(n) ORDER BY ",
+                      reads, ".n");
 }
 
 std::optional<std::vector<std::string>> SetArguments(const Endpoint& endpoint,

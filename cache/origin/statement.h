@@ -1,7 +1,8 @@
 // How an endpoint's SELECT becomes the statement that is prepared: the server renders the JSON, and says with the
 // answer in which session it ran. Pure.
 //
-// The prepared statement returns one row: body (NULL: not found), snapshot, stamp.
+// The prepared statement returns one row: body (NULL: not found), snapshot, stamp; and the database's clock in Unix
+// microseconds where the endpoint says when its answers were committed.
 //
 // The form for a set of reads returns one row for each of them, and in front of it the read's number from 1 on:
 //

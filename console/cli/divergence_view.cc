@@ -26,31 +26,22 @@ std::string Offset(int64_t at_us, int64_t origin_us) {
 }
 
 std::vector<std::string> NextSteps(const v1::Divergence& divergence) {
-  std::vector<std::string> tags;
-  for (const v1::TagHistory& tag : divergence.proof().tags()) tags.push_back(tag.tag());
-  const std::string named =
-      tags.empty() ? "the tags of this endpoint" : absl::StrCat("'", absl::StrJoin(tags, "' or '"), "'");
   std::vector<std::string> steps;
-  if (divergence.cause() == "missed_invalidation") {
-    steps.push_back(
-        absl::StrCat("find what writes the data above, and let it call Invalidate with ", named, " after its commit"));
-  } else if (divergence.cause() == "fill_race") {
-    steps.push_back("let writers call Invalidate after the commit, never before it: this value was loaded in between");
-  } else if (divergence.cause() == "negative_stale") {
-    steps.push_back(
-        absl::StrCat("let the writer that creates the row call Invalidate with ", named, ", or shorten negative_ttl"));
-  } else if (divergence.cause() == "stale_entry") {
-    steps.push_back(
-        "find what writes the data above, and let the application remove or replace this entry of its cache after the "
-        "commit: Shadowline never writes it");
-  } else {
-    steps.push_back(
-        "compare the times above with what was written then; `shadowline report` shows whether it is one key or many");
+  if (!divergence.advice().empty()) steps.push_back(divergence.advice());
+  if (divergence.replayable()) {
+    steps.push_back(absl::StrCat("read both sides again: shadowline divergences replay ", divergence.id()));
   }
   steps.push_back(
       absl::StrCat("the same elsewhere: shadowline divergences list --each --group ", divergence.fingerprint()));
   steps.push_back(absl::StrCat("once it is mended: shadowline rollout resume ", divergence.family()));
   return steps;
+}
+
+std::string UnsafeWords(const std::string& unsafe) {
+  if (unsafe == "another_tenant") return "another tenant's data";
+  if (unsafe == "another_identity") return "somebody else's data";
+  if (unsafe == "authorization") return "a wrong permission";
+  return Printable(unsafe);
 }
 
 }  // namespace
@@ -79,6 +70,47 @@ std::string GroupTable(const google::protobuf::RepeatedPtrField<v1::DivergenceGr
                   group.example_id(), absl::StrJoin(group.patterns(), ", ")});
   }
   return table.Render(style);
+}
+
+std::string GroupStory(const v1::ListDivergenceGroupsResponse& groups, const Style& style) {
+  std::string text;
+  const auto field = [&](absl::string_view name, absl::string_view value) {
+    absl::StrAppend(
+        &text, Cut(absl::StrCat(Paint(name, Color::kBold, style), std::string(12 - name.size(), ' '), value), style),
+        "\n");
+  };
+  for (const v1::DivergenceGroup& group : groups.groups()) {
+    if (!text.empty()) text += "\n";
+    absl::StrAppend(&text, Paint(absl::StrCat("group ", Printable(group.fingerprint())), Color::kRed, style), "  ",
+                    Printable(group.endpoint()), "\n\n");
+    bool first = true;
+    for (const std::string& pattern : group.patterns()) {
+      field(first ? "differs" : "", Printable(pattern));
+      first = false;
+    }
+    field("since", absl::StrCat(When(group.first_at_us(), style), ", last ", When(group.last_at_us(), style)));
+    field("found", absl::StrCat(Plural(group.divergences(), "divergence"), " of ", Plural(group.tenants(), "tenant"),
+                                ", ", Plural(group.keys(), "key"), ", ", Plural(group.reads_affected(), "read")));
+    if (!group.unsafe().empty()) {
+      field("unsafe",
+            Paint(absl::StrCat(UnsafeWords(group.unsafe()), ": the family is off the cache, for every tenant"),
+                  Color::kRed, style));
+    }
+    first = true;
+    for (const std::string& key : group.example_keys()) {
+      field(first ? "keys" : "", Printable(key));
+      first = false;
+    }
+    if (group.keys() > static_cast<uint64_t>(group.example_keys_size())) {
+      field("", absl::StrCat("and ", Count(group.keys() - group.example_keys_size()), " more"));
+    }
+    field("cause",
+          absl::StrCat(Paint(CauseWords(Printable(group.cause())), Color::kRed, style),
+                       group.cause_evidence().empty() ? "" : absl::StrCat(": ", Printable(group.cause_evidence()))));
+    field("next", Printable(group.advice()));
+    field("", absl::StrCat("the newest in full: shadowline divergences show ", Printable(group.example_id())));
+  }
+  return text;
 }
 
 std::string DivergenceTable(const v1::ListDivergencesResponse& divergences, const Style& style) {
@@ -136,6 +168,11 @@ std::string DivergenceStory(const v1::Divergence& divergence, const Style& style
   }
   line();
 
+  if (!divergence.unsafe().empty()) {
+    field("unsafe",
+          Paint(absl::StrCat(UnsafeWords(divergence.unsafe()), ": the family is off the cache, for every tenant"),
+                Color::kRed, style));
+  }
   field("key", Printable(divergence.key()));
   // When an application loaded what it has cached is not known: then the read is where time begins.
   const bool fill_known = proof.filled_at_us() != 0;

@@ -445,7 +445,7 @@ void CommandLine::DeclareDivergences() {
   list->add_option("--limit", a.limit, "At most so many. Default: 50")->check(CLI::Range(1u, 500u));
 
   CLI::App* show =
-      Verb(divergences, "show", "Tell one divergence in full: what differs, the proof, the cause, what to do",
+      Verb(divergences, "show", "Tell a divergence or a group in full: what differs, the proof, the cause, what to do",
            [&](Verbs& verbs) { return verbs.ShowDivergence(a.id); });
   show->add_option("ID", a.id)->required();
 

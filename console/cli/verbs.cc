@@ -30,6 +30,8 @@
 namespace shadowline::console {
 namespace {
 
+// A divergence's id has twice as many.
+constexpr size_t kFingerprintDigits = 16;
 constexpr absl::Duration kDefaultTimeout = absl::Seconds(30);
 
 // A whole file, or standard input for "-".
@@ -301,6 +303,15 @@ int Verbs::ListDivergences(const v1::ListDivergencesRequest& request) {
 }
 
 int Verbs::ShowDivergence(const std::string& id) {
+  if (id.size() == kFingerprintDigits) {
+    v1::ListDivergenceGroupsRequest request;
+    request.set_fingerprint(id);
+    absl::StatusOr<v1::ListDivergenceGroupsResponse> groups = client_.ListDivergenceGroups(request);
+    if (groups.ok() && groups->groups().empty()) {
+      groups = absl::NotFoundError(absl::StrCat("divergence group ", id, " does not exist"));
+    }
+    return Show<v1::ListDivergenceGroupsResponse>(groups, GroupStory);
+  }
   v1::GetDivergenceRequest request;
   request.set_id(id);
   return Show<v1::Divergence>(client_.GetDivergence(request), DivergenceStory);

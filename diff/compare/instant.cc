@@ -73,4 +73,11 @@ std::optional<Instant> Instant::Parse(absl::string_view text) {
   return instant;
 }
 
+std::optional<absl::Time> Instant::ToTime() const {
+  if (!has_offset || infinite != 0) return std::nullopt;
+  int64_t nanos = 0;
+  for (size_t i = 0; i < 9; ++i) nanos = nanos * 10 + (i < fraction.size() ? fraction[i] - '0' : 0);
+  return absl::FromUnixSeconds(seconds) + absl::Nanoseconds(nanos);
+}
+
 }  // namespace shadowline::diff

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 namespace shadowline::diff {
 
@@ -19,6 +20,9 @@ struct Instant {
   static std::optional<Instant> Parse(absl::string_view text);
 
   bool operator==(const Instant&) const = default;
+
+  // Nothing: it has no offset, or is infinite.
+  std::optional<absl::Time> ToTime() const;
 
   int64_t seconds = 0;   // Since 1970, in UTC where there is an offset.
   std::string fraction;  // Digits behind the point without zeros at the end; at most nine are accepted.

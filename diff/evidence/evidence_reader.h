@@ -27,8 +27,13 @@ struct DivergenceGroup {
   uint64_t reads_affected = 0;
   absl::Time first_at;
   absl::Time last_at;
-  std::string example_id;
+  std::string example_id;  // The newest one; cause and evidence are its.
+  std::string cause_evidence;
+  std::string unsafe;                     // As of a divergence; empty where none of the group is unsafe.
+  std::vector<std::string> example_keys;  // At most kExampleKeys, those with most reads first.
 };
+
+inline constexpr size_t kExampleKeys = 20;
 
 // Counts of all replicas, with the reads that dead replicas took with them.
 struct LedgerTotals {
@@ -42,7 +47,8 @@ class EvidenceReader {
   virtual ~EvidenceReader() = default;
 
   // Each filter may be empty: all. Newest first.
-  virtual absl::StatusOr<std::vector<DivergenceGroup>> Groups(const std::string& family, uint32_t limit) = 0;
+  virtual absl::StatusOr<std::vector<DivergenceGroup>> Groups(const std::string& family, const std::string& fingerprint,
+                                                              uint32_t limit) = 0;
   virtual absl::StatusOr<std::vector<Divergence>> Divergences(const std::string& family, const std::string& tenant,
                                                               const std::string& fingerprint, uint32_t limit) = 0;
   virtual absl::StatusOr<Divergence> Find(const std::string& id) = 0;

@@ -42,6 +42,18 @@ absl::string_view VerdictName(Verdict verdict) {
   return "unknown";
 }
 
+absl::string_view ProofName(Proof proof) {
+  switch (proof) {
+    case Proof::kByObservation:
+      return "by_observation";
+    case Proof::kByCommit:
+      return "by_commit";
+    case Proof::kAtOnce:
+      return "at_once";
+  }
+  return "unknown";
+}
+
 FreshnessCase::FreshnessCase(Options options, absl::Time served_at) : options_(options), served_at_(served_at) {}
 
 Step FreshnessCase::Add(const Look& look) {
@@ -50,12 +62,7 @@ Step FreshnessCase::Add(const Look& look) {
   const bool differs = look.control == Look::Control::kDiffers;
   const bool counts = differs && look.control_after_fill;
 
-  if (counts && look.candidate == Look::Candidate::kSameFill && differed_since_.has_value() &&
-      *differed_since_ <= look.candidate_at - options_.delta) {
-    return Settled(Verdict::kConfirmed, absl::StrCat("the same fill was still served ",
-                                                     absl::FormatDuration(look.candidate_at - *differed_since_),
-                                                     " after the database differed from it, and it differs now"));
-  }
+  if (std::optional<Step> wrong = Wrong(look); wrong.has_value()) return *std::move(wrong);
   // A difference says something about the fill whether or not the cache could be read: fills have ids and never come
   // back.
   if (differs && !first_difference_.has_value()) first_difference_ = look.control_at;
@@ -64,6 +71,29 @@ Step FreshnessCase::Add(const Look& look) {
   if (look.candidate == Look::Candidate::kReplaced && first_difference_.has_value()) return Gone(look);
   if (look.control == Look::Control::kEqual || look.control == Look::Control::kExcused) return Equal(look);
   return Again(look);
+}
+
+std::optional<Step> FreshnessCase::Wrong(const Look& look) const {
+  if (look.control != Look::Control::kDiffers) return std::nullopt;
+  const auto confirmed = [](Proof proof, std::string why) {
+    Step step = Settled(Verdict::kConfirmed, std::move(why));
+    step.proof = proof;
+    return step;
+  };
+  if (look.never_right) return confirmed(Proof::kAtOnce, "no age excuses such an answer");
+  if (look.candidate != Look::Candidate::kSameFill || !look.control_after_fill) return std::nullopt;
+  const absl::Time bound = look.candidate_at - options_.delta;
+  if (look.control_after_candidate && look.committed_by <= bound) {
+    return confirmed(Proof::kByCommit,
+                     absl::StrCat("the fill was served ", absl::FormatDuration(look.candidate_at - look.committed_by),
+                                  " after what the database says instead was committed"));
+  }
+  if (differed_since_.has_value() && *differed_since_ <= bound) {
+    return confirmed(Proof::kByObservation, absl::StrCat("the same fill was still served ",
+                                                         absl::FormatDuration(look.candidate_at - *differed_since_),
+                                                         " after the database differed from it, and it differs now"));
+  }
+  return std::nullopt;
 }
 
 // The database says what was served. Where it said otherwise before, nobody knows how long c was wrong in between.
@@ -105,6 +135,8 @@ Step FreshnessCase::Again(const Look& look) const {
     const absl::Time now = std::max(look.control_at, look.candidate_at);
     const absl::Duration rest = *differed_since_ + options_.delta - now + Margin(options_.delta);
     step.look_again_in = std::max(step.look_again_in, std::max(rest, Margin(options_.delta)));
+    // What was committed long ago lacks only a control that was asked after the candidate.
+    if (look.committed_by <= look.candidate_at - options_.delta) step.look_again_in = Margin(options_.delta);
     if (step.why.empty()) step.why = "it differs, which is not wrong yet";
   }
   return step;

@@ -1,15 +1,21 @@
-// The freshness rule, by observation: unequal is not wrong yet.
+// The freshness rule: unequal is not wrong yet.
 //
 // Terminology
 //   c       the answer that was served, of one fill
 //   delta   the endpoint's freshness bound
 //   look    one reading of both sides: the candidate first, the control after it
 //
-// A Case judges one episode, that is one (key, fill). It is confirmed when the same fill is still served by a look at
-// time t, the control differed from c in an earlier look by t - delta or before, and differs now. The database need not
-// stand still between the two: a key that is written every second is judged like any other. A look whose control may
-// have been read before the fill was loaded proves nothing about the fill, and counts neither as the earlier look nor
-// as the later one.
+// A Case judges one episode, that is one (key, fill). It is confirmed
+//
+//   by observation  when the same fill is still served by a look at time t, the control differed from c in an earlier
+//                   look by t - delta or before, and differs now. The database need not stand still between the two: a
+//                   key that is written every second is judged like any other;
+//   by commit       when a look at time t found the fill, its control was asked after that and differs from c, and what
+//                   the control said was committed by t - delta. No waiting;
+//   at once         when the answer is one that no time excuses: somebody else's, or no answer at all.
+//
+// A look whose control may have been read before the fill was loaded proves nothing about the fill by observation or by
+// commit, and counts neither as the earlier look nor as the later one.
 //
 // A fill that was replaced is healed if the look that saw it came within twice delta of the first difference that
 // counts (no look can come sooner than delta). Later than that nobody knows whether it was in time: inconclusive.
@@ -34,6 +40,12 @@ enum class Verdict { kMatched, kExcused, kHealed, kConfirmed, kInconclusive, kEr
 // "matched", "excused", ...
 absl::string_view VerdictName(Verdict verdict);
 
+// Which rule confirmed a divergence.
+enum class Proof { kByObservation, kByCommit, kAtOnce };
+
+// "by_observation", "by_commit", "at_once"
+absl::string_view ProofName(Proof proof);
+
 // What one look at both sides saw.
 struct Look {
   enum class Candidate { kSameFill, kReplaced, kUnknown };      // kUnknown: the cache could not be read
@@ -47,14 +59,22 @@ struct Look {
   // after the fill was first seen).
   bool control_after_fill = false;
   std::string snapshot;
+  // The control was asked when the candidate had been read: what it saw is no older than the serving of the fill.
+  bool control_after_candidate = true;
+  // By when all that the control saw, and that the answer depends on, was committed and visible. InfiniteFuture: nobody
+  // knows.
+  absl::Time committed_by = absl::InfiniteFuture();
+  // c is wrong whatever its age. Counts only where the control differs.
+  bool never_right = false;
 };
 
 // What to do next.
 struct Step {
-  std::optional<Verdict> verdict;  // Settled, or
-  absl::Duration look_again_in;    // look again after this long.
-  absl::Duration healed_after;     // kHealed: how long after the first difference the fill was gone, at most.
-  std::string why;                 // One clause for people.
+  std::optional<Verdict> verdict;       // Settled, or
+  absl::Duration look_again_in;         // look again after this long.
+  absl::Duration healed_after;          // kHealed: how long after the first difference the fill was gone, at most.
+  Proof proof = Proof::kByObservation;  // kConfirmed
+  std::string why;                      // One clause for people.
 };
 
 class FreshnessCase {
@@ -74,6 +94,7 @@ class FreshnessCase {
   absl::Time served_at() const { return served_at_; }
 
  private:
+  std::optional<Step> Wrong(const Look& look) const;
   Step Equal(const Look& look) const;
   Step Gone(const Look& look) const;
   Step Again(const Look& look) const;

@@ -104,8 +104,10 @@ Clause DivergencesClause(const WindowInput& window) {
   const uint64_t confirmed = window.evidence.confirmed;
   Clause clause;
   clause.name = "divergences";
-  clause.met = confirmed == 0;
+  const uint64_t unsafe = window.evidence.unsafe;
+  clause.met = confirmed == 0 && unsafe == 0;
   clause.detail = confirmed == 0 ? std::string("none confirmed") : absl::StrCat(Grouped(confirmed), " confirmed");
+  if (unsafe > 0) absl::StrAppend(&clause.detail, ", ", Grouped(unsafe), " unsafe in the family");
   if (clause.met) clause.eta = absl::ZeroDuration();
   return clause;
 }

@@ -38,6 +38,9 @@ struct Evidence {
   std::map<std::string, EndpointEvidence> endpoints;  // By "family/endpoint".
   diff::LedgerTotals ledger;
   uint64_t confirmed = 0;  // Stored divergences, not their reads.
+  // Unsafe divergences of the whole family, whichever target's, since this target's window began: somebody was, or
+  // would have been, shown what is not for them. What is wrong with one target's cache there is wrong with all.
+  uint64_t unsafe = 0;
   // Pending reads of replicas that are not live any more: unknown until they are swept into `lost`.
   uint64_t unswept = 0;
 };

@@ -88,7 +88,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy, duration, episodes, distinct_keys, ex
                                    ramp_ppm, soak, approval)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cohort, name, tenants, share_ppm)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(EndpointEvidence, episodes, distinct_keys, exercised)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Evidence, endpoints, ledger, confirmed, unswept)
+// Receipts from before `unsafe` was counted have none.
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Evidence, endpoints, ledger, confirmed, unsafe, unswept)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Fleet, live, watermark)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Progress, cohort, state, step, forced, judged_until, step_since, judged_at_step,
                                    reason)

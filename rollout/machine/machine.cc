@@ -26,6 +26,18 @@ std::string Divergences(uint64_t confirmed) {
   return confirmed == 1 ? std::string("1 divergence") : absl::StrCat(Grouped(confirmed), " divergences");
 }
 
+// Why the target may not be served from the cache, after or before the `cutover`; empty: nothing is in the way.
+std::string Fault(const Evidence& evidence, absl::string_view cutover) {
+  if (evidence.unsafe > 0) {
+    return absl::StrCat(
+        evidence.unsafe == 1 ? "an unsafe answer was" : absl::StrCat(Grouped(evidence.unsafe), " unsafe answers were"),
+        " confirmed in the family");
+  }
+  if (evidence.confirmed > 0)
+    return absl::StrCat(Divergences(evidence.confirmed), " confirmed ", cutover, " the cutover");
+  return "";
+}
+
 bool Stops(TargetState state) { return state == TargetState::kBlocked || state == TargetState::kRolledBack; }
 
 // The cache serves it, or evidence for that is collected: its window has to follow the catalog.
@@ -355,9 +367,14 @@ absl::Status ApplyPromote(const FamilyState& state, const Command& command, Draf
     }
   }
   for (const std::string& tenant : tenants) {
-    if (const uint64_t confirmed = state.EvidenceOf(tenant).confirmed; confirmed > 0) {
+    const Evidence evidence = state.EvidenceOf(tenant);
+    if (evidence.unsafe > 0) {
+      return absl::FailedPreconditionError(absl::StrCat("tenant ", tenant, ": ", Fault(evidence, ""),
+                                                        " since its window began; mend the cause, then resume"));
+    }
+    if (evidence.confirmed > 0) {
       return absl::FailedPreconditionError(
-          absl::StrCat("tenant ", tenant, ": ", Divergences(confirmed),
+          absl::StrCat("tenant ", tenant, ": ", Divergences(evidence.confirmed),
                        " confirmed in its present window; mend the cause, then resume"));
     }
   }
@@ -508,10 +525,10 @@ TargetDecision Decide(const TargetInput& input) {
   const bool served = flag.mode == flags::Mode::kCache;
 
   // Rule 1.
-  if (served && input.evidence.confirmed > 0) {
+  if (std::string fault = Fault(input.evidence, "after"); served && !fault.empty()) {
     TargetDecision decision;
     decision.action = Action::kRollBack;
-    decision.why = absl::StrCat(Divergences(input.evidence.confirmed), " confirmed after the cutover");
+    decision.why = std::move(fault);
     decision.target = ToDatabase(input.target, decision.why);
     decision.progress = progress;
     decision.progress.state = TargetState::kRolledBack;
@@ -522,10 +539,10 @@ TargetDecision Decide(const TargetInput& input) {
   }
   const bool before_cutover =
       progress.state == TargetState::kShadow || progress.state == TargetState::kAwaitingApproval;
-  if (before_cutover && input.evidence.confirmed > 0) {
+  if (std::string fault = Fault(input.evidence, "before"); before_cutover && !fault.empty()) {
     TargetDecision decision = Unchanged(input);
     decision.action = Action::kBlock;
-    decision.why = absl::StrCat(Divergences(input.evidence.confirmed), " confirmed before the cutover");
+    decision.why = std::move(fault);
     decision.progress.state = TargetState::kBlocked;
     decision.progress.judged_until.reset();
     decision.progress.forced = false;

@@ -8,7 +8,8 @@
 //   1. A confirmed divergence acts at once, whatever the rollout's state: a target that the cache serves goes to
 //   DATABASE
 //      (ROLLED_BACK), one in SHADOW stays there and goes no further (BLOCKED). Either stops the rollout (STOPPED):
-//      nothing is promoted, the other targets stay where they are.
+//      nothing is promoted, the other targets stay where they are. An unsafe one, of whichever tenant, acts so on every
+//      target of the family.
 //   2. A new catalog revision opens a new window for every target that has one.
 //   3. Only while RUNNING, and only by a replica that knows the active catalog, a target moves towards the cache: one
 //   ramp step

@@ -29,6 +29,16 @@ constexpr char kPresentDivergences[] =
     " FROM shadowline.target t JOIN shadowline.divergence d ON d.family = t.family AND d.tenant = t.tenant"
     " AND d.window_no = t.window_no AND d.catalog_revision >= t.catalog_revision WHERE t.family = $1";
 
+// Unsafe ones count for every target of the family, whose window began before: by the database's clock against a
+// replica's, which may be a little ahead.
+const std::string& UnsafeDivergences() {
+  static const std::string text = absl::StrCat(
+      " FROM shadowline.target t JOIN shadowline.divergence d ON d.family = t.family AND d.unsafe <> ''"
+      " AND d.recorded_at >= t.window_since - interval '",
+      absl::ToInt64Milliseconds(kClockSkew), " milliseconds' WHERE t.family = $1");
+  return text;
+}
+
 constexpr char kRolloutColumns[] = "SELECT document::text, version FROM shadowline.rollout";
 // One that has not ended is the newest whatever the clocks said.
 constexpr char kNewestFirst[] = " ORDER BY (ended_at IS NULL) DESC, started_at DESC, id";
@@ -158,7 +168,10 @@ absl::Status LockTarget(pqxx::work& work, const std::string& family, const Targe
       work.exec_params1(absl::StrCat("SELECT count(*)", kPresentDivergences, " AND t.tenant = $2"), family,
                         change.tenant)[0]
           .as<uint64_t>();
-  if (confirmed > 0) {
+  const uint64_t unsafe = work.exec_params1(absl::StrCat("SELECT count(*)", UnsafeDivergences(), " AND t.tenant = $2"),
+                                            family, change.tenant)[0]
+                              .as<uint64_t>();
+  if (confirmed + unsafe > 0) {
     return absl::AbortedError(
         absl::StrCat("target ", family, "/", change.tenant, ": a divergence was confirmed meanwhile"));
   }
@@ -249,6 +262,10 @@ absl::StatusOr<FamilyState> PostgresStateStore::Load(const std::string& family, 
       state.evidence[row[0].c_str()].confirmed = row[1].as<uint64_t>();
     }
     for (const pqxx::row& row : work.exec_params(
+             absl::StrCat("SELECT t.tenant, count(*)", UnsafeDivergences(), " GROUP BY t.tenant"), family)) {
+      state.evidence[row[0].c_str()].unsafe = row[1].as<uint64_t>();
+    }
+    for (const pqxx::row& row : work.exec_params(
              absl::StrCat("SELECT d.fingerprint", kPresentDivergences,
                           " GROUP BY d.fingerprint ORDER BY sum(d.reads_affected) DESC, d.fingerprint LIMIT 8"),
              family)) {
@@ -267,9 +284,10 @@ absl::StatusOr<FamilyState> PostgresStateStore::Load(const std::string& family, 
     for (const auto& [tenant, window] : count->windows) {
       const flags::Flag flag = state.TargetOf(tenant).flag;
       if (window.window != flag.window || window.catalog_revision != flag.catalog_revision) continue;
-      const uint64_t confirmed = state.EvidenceOf(tenant).confirmed;
+      const Evidence now = state.EvidenceOf(tenant);
       state.evidence[tenant] = window.evidence;
-      state.evidence[tenant].confirmed = confirmed;
+      state.evidence[tenant].confirmed = now.confirmed;
+      state.evidence[tenant].unsafe = now.unsafe;
     }
     return absl::OkStatus();
   }));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -12,7 +13,10 @@
 #include "cache/external/external.h"
 #include "cache/key/key.h"
 #include "cache/origin/snapshot.h"
+#include "diff/compare/instant.h"
+#include "diff/compare/redact.h"
 #include "diff/verdict/cause.h"
+#include "diff/verdict/owner.h"
 #include "server/read/candidate.h"
 
 namespace shadowline::server {
@@ -33,6 +37,11 @@ constexpr double kLeastPerSecond = 1;
 
 // How long an invalidation may take from its beginning, which its fences tell, to its last fence.
 constexpr absl::Duration kInvalidationTime = absl::Milliseconds(100);
+
+// Confirmed keys belong to one burst as long as the next one comes within this.
+constexpr absl::Duration kBurstGap = absl::Seconds(2);
+// Entries of the small memories below; each is forgotten as a whole where they are more.
+constexpr size_t kRemembered = 10'000;
 
 // One fill of one key, with the very bytes it was seen with.
 std::string EpisodeId(const Sample& sample) {
@@ -55,6 +64,47 @@ bool SawAllOf(absl::string_view control_snapshot, absl::string_view fill_snapsho
   return control.ok() && fill.ok() && cache::SeesAllOf(*control, *fill);
 }
 
+// An application can put anything under any key. What Shadowline fills says for which key it was filled.
+bool MayBeAnothers(const cache::Endpoint& endpoint) { return endpoint.external.has_value(); }
+
+diff::Question QuestionOf(const cache::Query& query) {
+  diff::Question question{.endpoint = base::Hash64(query.endpoint->name), .tenant = base::Hash64(query.tenant)};
+  std::string identity, parameters;
+  for (size_t i = 0; i < query.arguments.size(); ++i) {
+    const std::optional<std::string>& argument = query.arguments[i];
+    absl::StrAppend(query.endpoint->parameters[i].identity ? &identity : &parameters, argument ? argument->size() : 0,
+                    argument ? ":" : "-", argument.value_or(""));
+  }
+  question.identity = base::Hash64(identity);
+  question.parameters = base::Hash64(parameters);
+  return question;
+}
+
+// Equal for answers that are equal by value, however they are written.
+diff::Said SaidIn(absl::string_view body) { return {base::Hash64(diff::Redactor("")(body)), body.size()}; }
+
+std::string UnsafeBecause(const cache::Endpoint& endpoint, diff::Stranger stranger) {
+  if (stranger == diff::Stranger::kAnotherTenant || stranger == diff::Stranger::kAnotherIdentity) {
+    return std::string(diff::StrangerName(stranger));
+  }
+  return endpoint.authorization ? "authorization" : "";
+}
+
+// Those that a parameter is part of: their keys have something in common with what was wrong. A tag of a whole tenant
+// would take all that is right along.
+std::vector<std::string> SpecificTags(const cache::Endpoint& endpoint, const std::string& tenant,
+                                      const cache::Arguments& arguments) {
+  const std::vector<std::string> tags = cache::RenderTags(endpoint, tenant, arguments);
+  std::vector<std::string> specific;
+  for (size_t i = 0; i < tags.size(); ++i) {
+    if (std::any_of(endpoint.tags[i].begin(), endpoint.tags[i].end(),
+                    [](const cache::TagPiece& piece) { return piece.parameter >= 0; })) {
+      specific.push_back(tags[i]);
+    }
+  }
+  return specific;
+}
+
 bool ByEquality(Verdict verdict) { return verdict == Verdict::kMatched || verdict == Verdict::kExcused; }
 
 }  // namespace
@@ -65,7 +115,9 @@ struct Verifier::Counters {
         episodes(metrics->AddGauge("shadowline_verification_episodes", "Episodes that are being judged.")),
         budget(metrics->AddGauge("shadowline_verification_budget_per_second",
                                  "Control queries that verification may add now.")),
-        divergences(metrics->AddCounter("shadowline_divergences_total", "Confirmed divergences.")) {
+        divergences(metrics->AddCounter("shadowline_divergences_total", "Confirmed divergences.")),
+        unsafe(metrics->AddCounter("shadowline_unsafe_divergences_total",
+                                   "Confirmed divergences that nobody may be served, not even rarely.")) {
     for (int i = 0; i < static_cast<int>(verdicts.size()); ++i) {
       verdicts[i] = metrics->AddCounter("shadowline_verdicts_total", "Verdicts on sampled reads.",
                                         {{"verdict", std::string(diff::VerdictName(static_cast<Verdict>(i)))}});
@@ -86,6 +138,8 @@ struct Verifier::Counters {
     constexpr char kRepairsHelp[] = "Entries that were confirmed to be stale and removed.";
     repairs_done = by_outcome(kRepairs, kRepairsHelp, "done");
     repairs_failed = by_outcome(kRepairs, kRepairsHelp, "failed");
+    fences_done = by_outcome(kRepairs, kRepairsHelp, "fenced");
+    fences_failed = by_outcome(kRepairs, kRepairsHelp, "not_fenced");
     const auto shed = [metrics](const char* why) {
       return metrics->AddCounter("shadowline_verification_shed_total", "Sampled reads that were not judged, by cause.",
                                  {{"why", why}});
@@ -101,6 +155,7 @@ struct Verifier::Counters {
   base::Gauge* episodes;
   base::Gauge* budget;
   base::Counter* divergences;
+  base::Counter* unsafe;
   base::Counter* queries_ok;
   base::Counter* queries_failed;
   base::Counter* fills_done;
@@ -108,6 +163,8 @@ struct Verifier::Counters {
   base::Counter* fills_refused;
   base::Counter* repairs_done;
   base::Counter* repairs_failed;
+  base::Counter* fences_done;
+  base::Counter* fences_failed;
   base::Counter* shed_queue;
   base::Counter* shed_budget;
   base::Counter* shed_reader;
@@ -131,6 +188,15 @@ size_t Verifier::BytesOf(const Sample& sample) {
          (has_truth ? sample.truth->answer->body.size() : 0);
 }
 
+// What a control's answer says about a sample, beside whether it differs.
+struct Verifier::Judgement {
+  diff::Comparison difference;  // Without differences: there is none.
+  bool control_found = true;
+  absl::Time committed_by = absl::InfiniteFuture();
+  diff::Stranger stranger = diff::Stranger::kNobody;
+  bool named = false;  // By the answer itself.
+};
+
 // One (key, fill) that is being judged.
 struct Verifier::Episode {
   explicit Episode(HeldPtr first, diff::FreshnessCase rule_of_it)
@@ -143,8 +209,8 @@ struct Verifier::Episode {
   bool looking = false;
   Look look;                               // Under way.
   std::optional<absl::Duration> asked_at;  // When the control was asked in the last look or in the one under way.
-  diff::Comparison difference;             // The last one that was found.
-  bool control_found = true;               // In that comparison.
+  Judgement last;                          // The last one that found a difference.
+  diff::Step end;                          // What settled it.
   std::vector<HeldPtr> late;               // Too late to be proven by the look under way.
   NearSource* near;                        // That a sample of the fill came from last.
 };
@@ -155,6 +221,7 @@ struct Verifier::Report {
   diff::CauseInputs inputs;
   std::vector<std::pair<std::string, absl::StatusOr<absl::Time>>> tags;
   size_t waiting = 0;
+  std::vector<std::string> specific;  // Tags whose fences are replaced.
 };
 
 Verifier::Verifier(Options options, Deps deps)
@@ -272,23 +339,29 @@ void Verifier::JudgeBeside(const std::string& id, HeldPtr held) {
   const Truth& truth = *held->sample.truth;
   Look look;
   look.candidate_at = At(held->sample.candidate_at);
-  diff::Comparison difference;
-  CompareInto(&look, held->sample, truth, &difference);
+  look.control_after_candidate = false;
+  Judgement judgement = CompareInto(&look, held->sample, truth);
   diff::FreshnessCase rule = NewCase(held->sample);
   const diff::Step step = rule.Add(look);
   Episode* open = Find(id);
-  if (step.verdict.has_value()) {
+  const bool confirmed = step.verdict == Verdict::kConfirmed;
+  if (step.verdict.has_value() && !confirmed) {
     // The read is settled by its own control. What that says about an open episode of the same fill is heard there,
     // too.
     if (open != nullptr && !open->looking && look.control != Look::Control::kUnknown) {
       open->asked_at = truth.asked_at;
-      if (const diff::Step heard = open->rule.Add(look); heard.verdict.has_value()) Close(id, *heard.verdict);
+      if (const diff::Step heard = open->rule.Add(look); heard.verdict.has_value()) Close(id, heard);
     }
     return Settle(held.get(), &held->ticket, *step.verdict);
   }
-  if (open != nullptr) return Join(open, std::move(held));
-  open = Open(id, std::move(held), std::move(rule));
-  KeepDifference(open, std::move(difference), truth);
+  if (open != nullptr) {
+    Join(open, std::move(held));
+    if (!confirmed || open->looking) return;
+    open->rule.Add(look);
+  } else {
+    open = Open(id, std::move(held), std::move(rule));
+  }
+  Keep(open, std::move(judgement), look);
   Advance(id, open, step);
 }
 
@@ -366,7 +439,7 @@ void Verifier::LookIntoStore(const std::string& id, Episode* episode) {
                found->slot.fill != sample.fill) {
       open->look.candidate = Look::Candidate::kReplaced;
       // The fill is gone after it differed: what the database says now adds nothing.
-      if (open->difference.differences_total > 0) {
+      if (open->last.difference.differences_total > 0) {
         open->look.control_at = open->look.candidate_at;
         open->looking = false;
         return Advance(id, open, open->rule.Add(open->look));
@@ -389,9 +462,7 @@ void Verifier::AskControl(const std::string& id, Episode* episode) {
                         Episode* open = Find(id);
                         if (open == nullptr) return;
                         const Truth truth{std::move(answer), asked_at, deps_.clock->Steady()};
-                        diff::Comparison difference;
-                        CompareInto(&open->look, open->opener->sample, truth, &difference);
-                        KeepDifference(open, std::move(difference), truth);
+                        Keep(open, CompareInto(&open->look, open->opener->sample, truth), open->look);
                         open->looking = false;
                         Advance(id, open, open->rule.Add(open->look));
                         Gauge();
@@ -399,15 +470,17 @@ void Verifier::AskControl(const std::string& id, Episode* episode) {
 }
 
 void Verifier::Advance(const std::string& id, Episode* episode, const diff::Step& step) {
-  if (step.verdict.has_value()) return Close(id, *step.verdict);
+  if (step.verdict.has_value()) return Close(id, step);
   // The next look begins after these reads, so that it can prove them.
   for (HeldPtr& late : std::exchange(episode->late, {})) episode->joined.push_back(std::move(late->ticket));
   episode->turn = ++turns_;
   deps_.executor->PostAfter(step.look_again_in, [this, id, turn = episode->turn] { LookAgain(id, turn); });
 }
 
-void Verifier::Close(std::string id, Verdict verdict) {
+void Verifier::Close(std::string id, const diff::Step& step) {
   const std::unique_ptr<Episode> episode = std::move(episodes_.extract(id).mapped());
+  const Verdict verdict = *step.verdict;
+  episode->end = step;
   Held* opener = episode->opener.get();
   std::vector<HeldPtr> again;
   if (ByEquality(verdict)) {
@@ -426,7 +499,9 @@ void Verifier::Close(std::string id, Verdict verdict) {
 
 void Verifier::ShedEpisode(const std::string& id, base::Counter* why) {
   why->Add(1 + static_cast<double>(Find(id)->joined.size() + Find(id)->late.size()));
-  Close(id, Verdict::kShed);
+  diff::Step shed;
+  shed.verdict = Verdict::kShed;
+  Close(id, shed);
 }
 
 void Verifier::Settle(const Held* held, diff::Ledger::Ticket* ticket, Verdict verdict) {
@@ -449,10 +524,11 @@ diff::FreshnessCase Verifier::NewCase(const Sample& sample) const {
   return diff::FreshnessCase(options, At(sample.served_at));
 }
 
-void Verifier::CompareInto(Look* look, const Sample& sample, const Truth& truth, diff::Comparison* difference) {
+Verifier::Judgement Verifier::CompareInto(Look* look, const Sample& sample, const Truth& truth) {
+  Judgement judgement;
   look->control_at = At(truth.answered_at);
   look->control = Look::Control::kUnknown;
-  if (!truth.answer.ok()) return;
+  if (!truth.answer.ok()) return judgement;
   look->snapshot = truth.answer->snapshot;
   const cache::Query& query = sample.drawn.query;
   // Which snapshot an application loaded from is not known. But it had loaded by the time its value was here.
@@ -470,17 +546,56 @@ void Verifier::CompareInto(Look* look, const Sample& sample, const Truth& truth,
       break;
     case diff::Comparison::Verdict::kDiffer:
       look->control = Look::Control::kDiffers;
-      *difference = std::move(result);
+      judgement.difference = std::move(result);
+      judgement.control_found = truth.answer->found;
+      judgement.committed_by = look->committed_by = CommittedBy(sample, truth);
+      Recognise(sample, truth, &judgement);
+      look->never_right = judgement.named || judgement.stranger != diff::Stranger::kNobody ||
+                          (!judgement.difference.differences.empty() &&
+                           judgement.difference.differences[0].kind == diff::DifferenceKind::kShape);
       break;
     case diff::Comparison::Verdict::kError:
       break;
   }
+  // What the control says is somebody's answer from now on, and was nobody's when this sample was served.
+  if (MayBeAnothers(*query.endpoint) && truth.answer->found) {
+    strangers_.Heard(QuestionOf(query), SaidIn(truth.answer->body), deps_.clock->Steady());
+  }
+  return judgement;
 }
 
-void Verifier::KeepDifference(Episode* episode, diff::Comparison difference, const Truth& truth) {
-  if (difference.differences_total == 0) return;
-  episode->difference = std::move(difference);
-  episode->control_found = truth.answer->found;
+void Verifier::Recognise(const Sample& sample, const Truth& truth, Judgement* judgement) {
+  const cache::Query& query = sample.drawn.query;
+  if (!MayBeAnothers(*query.endpoint) || !sample.served.found) return;
+  if (const std::string& owner = query.endpoint->owner;
+      !owner.empty() && diff::NamesAnother(sample.served.body, truth.answer->body, owner, query.tenant)) {
+    judgement->stranger = diff::Stranger::kAnotherTenant;
+    judgement->named = true;
+    return;
+  }
+  judgement->stranger = strangers_.Whose(QuestionOf(query), SaidIn(sample.served.body), deps_.clock->Steady());
+  // An answer that says whose it is, and says so rightly, is not another tenant's.
+  if (judgement->stranger == diff::Stranger::kAnotherTenant && !query.endpoint->owner.empty()) {
+    judgement->stranger = diff::Stranger::kNobody;
+  }
+}
+
+absl::Time Verifier::CommittedBy(const Sample& sample, const Truth& truth) const {
+  const std::string& pointer = sample.drawn.query.endpoint->committed_at;
+  if (pointer.empty() || !truth.answer->found || truth.answer->database_clock == absl::InfinitePast()) {
+    return absl::InfiniteFuture();
+  }
+  const std::set<std::string> texts = diff::OwnersIn(truth.answer->body, pointer);
+  if (texts.size() != 1) return absl::InfiniteFuture();
+  const std::optional<diff::Instant> instant = diff::Instant::Parse(*texts.begin());
+  const std::optional<absl::Time> committed_at = instant.has_value() ? instant->ToTime() : std::nullopt;
+  if (!committed_at.has_value() || *committed_at > truth.answer->database_clock) return absl::InfiniteFuture();
+  // Both by the database's clock, which had come to its time before the answer was here: no two clocks are compared.
+  return At(truth.answered_at) - (truth.answer->database_clock - *committed_at);
+}
+
+void Verifier::Keep(Episode* episode, Judgement judgement, const Look& look) {
+  if (look.control == Look::Control::kDiffers) episode->last = std::move(judgement);
 }
 
 // ---- What is wrong: repaired and reported ----
@@ -504,17 +619,19 @@ void Verifier::Confirm(const Episode& episode) {
   // Of the fill, so that whoever confirms it again, here or on another replica, reports the same divergence.
   divergence.id = absl::BytesToHexString(
       base::Digest128(absl::StrCat(EpisodeId(sample), absl::string_view("\0", 1), sample.drawn.window)));
-  divergence.fingerprint = diff::Fingerprint(endpoint.name, episode.difference.patterns);
+  divergence.fingerprint = diff::Fingerprint(endpoint.name, episode.last.difference.patterns);
   // The application's key has values in it.
   divergence.key = external && endpoint.show_values
                        ? cache::ExternalKey(endpoint, sample.drawn.query.tenant, sample.drawn.query.arguments)
                              .value_or(sample.drawn.key)
                        : sample.drawn.key;
   divergence.fill = absl::BytesToHexString(sample.fill);
-  divergence.differences = episode.difference.differences;
-  divergence.differences_total = episode.difference.differences_total;
-  divergence.patterns = episode.difference.patterns;
-  divergence.rule = "by_observation";
+  divergence.differences = episode.last.difference.differences;
+  divergence.differences_total = episode.last.difference.differences_total;
+  divergence.patterns = episode.last.difference.patterns;
+  divergence.rule = std::string(diff::ProofName(episode.end.proof));
+  if (episode.end.proof == diff::Proof::kByCommit) divergence.committed_at = episode.last.committed_by;
+  divergence.unsafe = UnsafeBecause(endpoint, episode.last.stranger);
   divergence.freshness = endpoint.freshness;
   divergence.filled_at = external ? absl::UnixEpoch() : sample.served.loaded_at;
   divergence.served_at = episode.rule.served_at();
@@ -525,8 +642,14 @@ void Verifier::Confirm(const Episode& episode) {
   divergence.reads_affected = 1 + episode.joined.size();
   divergence.after_cutover = sample.drawn.after_cutover;
   divergence.confirmed_at = At(deps_.clock->Steady());
-  report->inputs.control_found = episode.control_found;
+  report->inputs.control_found = episode.last.control_found;
   report->inputs.candidate_found = sample.served.found;
+  report->inputs.freshness = endpoint.freshness;
+  report->inputs.stranger = episode.last.stranger;
+  report->inputs.named = episode.last.named;
+  report->inputs.patterns = divergence.patterns;
+  CountBurst(sample, &report->inputs);
+  if (!external) report->specific = SpecificTags(endpoint, sample.drawn.query.tenant, sample.drawn.query.arguments);
   report->inputs.external = external;
   // Where nobody knows, the time by which it was there.
   report->inputs.filled_at = external ? At(sample.served_at) : divergence.filled_at;
@@ -551,6 +674,17 @@ void Verifier::Confirm(const Episode& episode) {
   }
 }
 
+void Verifier::CountBurst(const Sample& sample, diff::CauseInputs* inputs) {
+  if (bursts_.size() >= kRemembered) bursts_.clear();
+  const absl::Duration now = deps_.clock->Steady();
+  Burst& burst =
+      bursts_[absl::StrCat(sample.drawn.query.endpoint->name, absl::string_view("\0", 1), sample.drawn.query.tenant)];
+  if (burst.keys == 0 || now - burst.last > kBurstGap) burst = {.since = now};
+  burst.last = now;
+  inputs->burst = ++burst.keys;
+  inputs->burst_since = At(burst.since);
+}
+
 void Verifier::Conclude(Report* report) {
   // An invalidation that was under way during the confirming look may not have replaced the tag's fence by then, and
   // the fence that it left no longer tells when the one before it was.
@@ -570,15 +704,39 @@ void Verifier::Conclude(Report* report) {
   report->divergence.cause = std::move(cause.name);
   report->divergence.cause_evidence = std::move(cause.evidence);
   counters_->divergences->Add();
-  base::Log(base::Level::kWarning, "divergence_confirmed",
+  const bool unsafe = !report->divergence.unsafe.empty();
+  if (unsafe) counters_->unsafe->Add();
+  base::Log(unsafe ? base::Level::kError : base::Level::kWarning,
+            unsafe ? "unsafe_divergence_confirmed" : "divergence_confirmed",
             {{"id", report->divergence.id},
+             {"unsafe", report->divergence.unsafe},
              {"endpoint", report->divergence.evidence.endpoint},
              {"fingerprint", report->divergence.fingerprint},
              {"cause", report->divergence.cause},
              {"after_cutover", report->divergence.after_cutover}});
+  Fence(*report);
   deps_.record(std::move(report->divergence));
   --reports_;
   FinishShutdown();
+}
+
+// Once in a freshness bound for each tag: its other keys, if they are wrong as well, are loaded again by then.
+void Verifier::Fence(const Report& report) {
+  if (deps_.invalidator == nullptr) return;
+  if (repaired_.size() >= kRemembered) repaired_.clear();
+  const absl::Duration now = deps_.clock->Steady();
+  std::vector<cache::TenantTag> tags;
+  for (const std::string& tag : report.specific) {
+    const std::string& tenant = report.divergence.evidence.tenant;
+    auto [repaired, first] = repaired_.try_emplace(absl::StrCat(tenant, absl::string_view("\0", 1), tag), now);
+    if (!first && now - repaired->second < report.divergence.freshness) continue;
+    repaired->second = now;
+    tags.push_back({tenant, tag});
+  }
+  if (tags.empty()) return;
+  deps_.invalidator->Invalidate(std::move(tags), {}, [this](absl::Status fenced) {
+    (fenced.ok() ? counters_->fences_done : counters_->fences_failed)->Add();
+  });
 }
 
 // ---- Warming the cache for shadow reads ----

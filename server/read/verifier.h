@@ -11,7 +11,13 @@
 //      join the open episode. Where one of them came from a near cache, that is the candidate as long as it serves the
 //      fill, whatever the store holds: a near cache that missed an invalidation must not look healed.
 //   4. Confirmed: the stale entry is removed, so that it is not served again, and the divergence is handed to `record`.
-//      An entry of an application's own cache is the application's to remove.
+//      The fences of the tags that name the key's own data are replaced then, so that no load that began before can
+//      bring it back. An entry of an application's own cache is the application's to remove.
+//
+// Somebody else's answer
+//   An external cache can serve what is another tenant's, another viewer's or another question's. It is recognised by
+//   the owner that the answer names, where the endpoint declares that, or by what the control has said lately to others
+//   (diff/verdict/strangers.h). No time excuses it: it is confirmed by the first look, and unsafe.
 //
 // Proof by an earlier match
 //   A control answer that equalled a fill, and whose statement was sent at time q, proves every read of that fill that
@@ -48,12 +54,15 @@
 #include "base/random.h"
 #include "cache/envelope/envelope.h"
 #include "cache/fill/filler.h"
+#include "cache/invalidate/invalidator.h"
 #include "cache/origin/control.h"
 #include "cache/store.h"
 #include "diff/compare/compare.h"
 #include "diff/evidence/evidence.h"
 #include "diff/evidence/ledger.h"
+#include "diff/verdict/cause.h"
 #include "diff/verdict/freshness.h"
+#include "diff/verdict/strangers.h"
 #include "server/read/back_off.h"
 #include "server/read/budget.h"
 #include "server/read/comparer.h"
@@ -122,9 +131,10 @@ class Verifier {
   };
 
   struct Deps {
-    cache::Store* store = nullptr;      // Belongs to `executor`.
-    cache::Control* control = nullptr;  // The verification pool, apart from the callers'.
-    cache::Filler* filler = nullptr;    // Over that store and control.
+    cache::Store* store = nullptr;              // Belongs to `executor`.
+    cache::Control* control = nullptr;          // The verification pool, apart from the callers'.
+    cache::Filler* filler = nullptr;            // Over that store and control.
+    cache::Invalidator* invalidator = nullptr;  // Over that store. Null: repairs only remove the entry.
     base::Executor* executor = nullptr;
     const base::Clock* clock = nullptr;
     base::Random* random = nullptr;  // Of `executor`.
@@ -159,6 +169,7 @@ class Verifier {
  private:
   struct Episode;
   struct Report;
+  struct Judgement;
   struct Counters;
   // What all held samples amount to. Shared with them: an executor may outlive the verifier with samples in its queue.
   struct Usage {
@@ -181,6 +192,12 @@ class Verifier {
     absl::Duration at;     // When it was here.
     bool changed = false;  // It held something else before.
   };
+  // Keys of one endpoint and tenant that were confirmed shortly one after the other.
+  struct Burst {
+    absl::Duration since;
+    absl::Duration last;
+    size_t keys = 0;
+  };
   // A fill that equalled the control.
   struct Match {
     absl::Duration asked_at;
@@ -201,18 +218,24 @@ class Verifier {
   void LookIntoStore(const std::string& id, Episode* episode);
   void AskControl(const std::string& id, Episode* episode);
   void Advance(const std::string& id, Episode* episode, const diff::Step& step);
-  void Close(std::string id, diff::Verdict verdict);
+  void Close(std::string id, const diff::Step& step);
   void ShedEpisode(const std::string& id, base::Counter* why);
   // `held`: the sample whose fill the verdict is about; `ticket`: the read that is settled.
   void Settle(const Held* held, diff::Ledger::Ticket* ticket, diff::Verdict verdict);
 
   diff::FreshnessCase NewCase(const Sample& sample) const;
-  // Completes `look` by what the control said about the sample; `difference` is set where it differs.
-  void CompareInto(diff::Look* look, const Sample& sample, const Truth& truth, diff::Comparison* difference);
-  void KeepDifference(Episode* episode, diff::Comparison difference, const Truth& truth);
+  // Completes `look` by what the control said about the sample.
+  Judgement CompareInto(diff::Look* look, const Sample& sample, const Truth& truth);
+  // Whose the answer is that was served, where it is somebody else's.
+  void Recognise(const Sample& sample, const Truth& truth, Judgement* judgement);
+  // By when what the control said was committed and visible, where that can be known.
+  absl::Time CommittedBy(const Sample& sample, const Truth& truth) const;
+  void Keep(Episode* episode, Judgement judgement, const diff::Look& look);
 
   void Confirm(const Episode& episode);
+  void CountBurst(const Sample& sample, diff::CauseInputs* inputs);
   void Conclude(Report* report);
+  void Fence(const Report& report);
   void Fill(Drawn drawn);
   // Takes a query's token out of the budget, if more than `reserve` of it would be left.
   bool Spend(double reserve);
@@ -239,6 +262,9 @@ class Verifier {
   absl::flat_hash_map<std::string, std::unique_ptr<Episode>> episodes_;
   absl::flat_hash_map<std::string, Match> matches_;
   absl::flat_hash_map<uint64_t, Seen> seen_;  // By the hash of the key.
+  diff::Strangers strangers_;
+  absl::flat_hash_map<std::string, Burst> bursts_;             // By endpoint and tenant.
+  absl::flat_hash_map<std::string, absl::Duration> repaired_;  // By tenant and tag: when its fence was replaced.
   uint64_t turns_ = 0;
   size_t reports_ = 0;
   absl::AnyInvocable<void()> shutdown_done_;

@@ -253,7 +253,8 @@ absl::Status Admin::ListDivergenceGroups(const v1::ListDivergenceGroupsRequest& 
                                          v1::ListDivergenceGroupsResponse* response) {
   RETURN_IF_ERROR(CheckText("family", request.family(), kMaxNameBytes, false));
   ASSIGN_OR_RETURN(const uint32_t limit, ReadLimit(request.limit()));
-  ASSIGN_OR_RETURN(const auto groups, deps_.evidence->Groups(request.family(), limit));
+  RETURN_IF_ERROR(CheckText("fingerprint", request.fingerprint(), kMaxNameBytes, false));
+  ASSIGN_OR_RETURN(const auto groups, deps_.evidence->Groups(request.family(), request.fingerprint(), limit));
   for (const diff::DivergenceGroup& group : groups) *response->add_groups() = ToProto(group);
   return absl::OkStatus();
 }
@@ -287,7 +288,7 @@ absl::Status Admin::GetReport(const v1::GetReportRequest& request, const std::st
   if (!has_rollout && !HasFamily(family)) return absl::NotFoundError(absl::StrCat("family ", family, " is unknown"));
 
   ASSIGN_OR_RETURN(const diff::LedgerTotals ledger, deps_.evidence->FamilyLedger(family));
-  ASSIGN_OR_RETURN(const auto groups, deps_.evidence->Groups(family, kDefaultListed));
+  ASSIGN_OR_RETURN(const auto groups, deps_.evidence->Groups(family, "", kDefaultListed));
   ASSIGN_OR_RETURN(const auto flips, deps_.rollouts->Flips(family, kFlipsReported));
   response->set_family(family);
   if (const auto catalog = deps_.catalog(); catalog != nullptr) response->set_catalog_revision(catalog->revision());

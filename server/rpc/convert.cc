@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "cache/catalog/parse.h"
+#include "diff/verdict/cause.h"
 
 namespace shadowline::server {
 namespace {
@@ -306,6 +307,9 @@ v1::Divergence ToProto(const diff::Divergence& divergence) {
   proof->set_committed_at_us(ToMicros(divergence.committed_at));
   proof->set_transaction(divergence.transaction);
   result.set_unsafe(divergence.unsafe);
+  std::vector<std::string> tags;
+  for (const auto& [tag, at] : divergence.tags) tags.push_back(tag);
+  result.set_advice(diff::AdviceOn(divergence.cause, tags));
   result.set_replayable(!divergence.sealed.empty());
   result.set_sealed_until_us(ToMicros(divergence.sealed_until));
   return result;
@@ -325,6 +329,10 @@ v1::DivergenceGroup ToProto(const diff::DivergenceGroup& group) {
   result.set_first_at_us(ToMicros(group.first_at));
   result.set_last_at_us(ToMicros(group.last_at));
   result.set_example_id(group.example_id);
+  result.set_unsafe(group.unsafe);
+  result.set_advice(diff::AdviceOn(group.cause, {}));
+  result.set_cause_evidence(group.cause_evidence);
+  CopyAll(group.example_keys, result.mutable_example_keys());
   return result;
 }
 

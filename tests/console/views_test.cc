@@ -307,6 +307,7 @@ v1::Divergence MissedInvalidation() {
   divergence.set_differences_total(3);
   divergence.set_cause("missed_invalidation");
   divergence.set_cause_evidence("the database changed and no tag of the key was invalidated");
+  divergence.set_advice("let its writer call Invalidate");
   divergence.set_reads_affected(1204);
   divergence.set_confirmed_at_us(kNow - 60 * kSecond);
   v1::Proof* proof = divergence.mutable_proof();
@@ -361,7 +362,7 @@ timeline    seconds since the fill; the freshness bound is 2 s
   +8.005 s  the database holds another value         750:750:
 
 cause       missed invalidation: the database changed and no tag of the key was invalidated
-next        find what writes the data above, and let it call Invalidate with 'account:42' or 'project:7' after its commit
+next        let its writer call Invalidate
             the same elsewhere: shadowline divergences list --each --group 00f1e2d3c4b5a697
             once it is mended: shadowline rollout resume permissions
 )");
@@ -383,16 +384,60 @@ TEST(DivergenceStoryTest, SaysWhereAnInvalidationDidComeBetween) {
 TEST(DivergenceStoryTest, OfAnApplicationsCacheBeginsWithTheRead) {
   v1::Divergence divergence = MissedInvalidation();
   divergence.set_cause("stale_entry");
+  divergence.set_replayable(true);
   divergence.mutable_proof()->set_filled_at_us(0);
   const std::string text = DivergenceStory(divergence, Terminal());
   EXPECT_THAT(text, HasSubstr("fill        0af3, by the application\n"));
   EXPECT_THAT(text, HasSubstr("account:42  1 min ago         36 s before the read\n"));
   EXPECT_THAT(text, HasSubstr("timeline    seconds since the read; the freshness bound is 2 s"));
   EXPECT_THAT(text, HasSubstr("+0.000 s  the sampled read was answered"));
-  EXPECT_THAT(text, HasSubstr("let the application remove or replace this entry of its cache after the commit"));
+  EXPECT_THAT(text, HasSubstr("read both sides again: shadowline divergences replay 17"));
   EXPECT_THAT(text, Not(HasSubstr("after the fill")));
   EXPECT_THAT(text, Not(HasSubstr("loaded from the database")));
   EXPECT_THAT(text, Not(HasSubstr("No tag was invalidated")));
+}
+
+TEST(DivergenceStoryTest, SaysWhatIsUnsafe) {
+  v1::Divergence divergence = MissedInvalidation();
+  EXPECT_THAT(DivergenceStory(divergence, Terminal()), Not(HasSubstr("unsafe")));
+  divergence.set_unsafe("another_tenant");
+  EXPECT_THAT(DivergenceStory(divergence, Terminal()),
+              HasSubstr("unsafe      another tenant's data: the family is off the cache, for every tenant"));
+}
+
+TEST(GroupStoryTest, TellsWhatDiffersSinceWhenWhichKeysHowManyReadsWhyAndWhatToDo) {
+  v1::ListDivergenceGroupsResponse groups;
+  v1::DivergenceGroup* group = groups.add_groups();
+  group->set_endpoint("permissions/effective");
+  group->set_fingerprint("00f1e2d3c4b5a697");
+  group->add_patterns("/roles/*: missing");
+  group->add_patterns("/name: value");
+  group->set_first_at_us(kNow - 600 * kSecond);
+  group->set_last_at_us(kNow - 60 * kSecond);
+  group->set_divergences(41);
+  group->set_tenants(2);
+  group->set_keys(40);
+  group->set_reads_affected(1204);
+  group->add_example_keys("sl:acme:one");
+  group->add_example_keys("sl:acme:two");
+  group->set_cause("missed_invalidation");
+  group->set_cause_evidence("no tag was invalidated");
+  group->set_advice("let its writer call Invalidate");
+  group->set_example_id("17");
+  EXPECT_EQ(absl::StrCat("\n", GroupStory(groups, Terminal())), R"(
+group 00f1e2d3c4b5a697  permissions/effective
+
+differs     /roles/*: missing
+            /name: value
+since       10 min ago, last 1 min ago
+found       41 divergences of 2 tenants, 40 keys, 1,204 reads
+keys        sl:acme:one
+            sl:acme:two
+            and 38 more
+cause       missed invalidation: no tag was invalidated
+next        let its writer call Invalidate
+            the newest in full: shadowline divergences show 17
+)");
 }
 
 TEST(DivergenceListsTest, HaveGroupsOrSingleOnes) {

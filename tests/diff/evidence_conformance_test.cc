@@ -175,6 +175,11 @@ Divergence Found(const std::string& id, absl::Time at) {
   divergence.reads_affected = 5;
   divergence.after_cutover = true;
   divergence.confirmed_at = at;
+  divergence.unsafe = "another_identity";
+  divergence.committed_at = at - absl::Seconds(5);
+  divergence.transaction = 731;
+  divergence.sealed = std::string("\0\xff not a text", 13);
+  divergence.sealed_until = at + absl::Hours(7);
   return divergence;
 }
 
@@ -361,6 +366,11 @@ TEST_P(EvidenceConformanceTest, ADivergenceIsReadAsItWasWritten) {
   EXPECT_EQ(read->reads_affected, 5u);
   EXPECT_TRUE(read->after_cutover);
   EXPECT_EQ(read->confirmed_at, written.confirmed_at);
+  EXPECT_EQ(read->unsafe, written.unsafe);
+  EXPECT_EQ(read->committed_at, written.committed_at);
+  EXPECT_EQ(read->transaction, written.transaction);
+  EXPECT_EQ(read->sealed, written.sealed);
+  EXPECT_EQ(read->sealed_until, written.sealed_until);
   EXPECT_EQ(world_->reader()->Find("ffff").status().code(), absl::StatusCode::kNotFound);
 }
 
@@ -382,6 +392,8 @@ TEST_P(EvidenceConformanceTest, DivergencesAreFilteredAndGroupedNewestFirst) {
   Divergence two = Found("2", kNow + absl::Seconds(1));
   two.evidence.tenant = "globex";
   two.cause = "fill_race";
+  two.key = "sl:globex:pricing/quote:v1.0:0022";
+  two.unsafe = "another_tenant";
   Divergence three = Found("3", kNow + absl::Seconds(2));
   three.fingerprint = "00000000000000cd";
   three.patterns = {"/c: type"};
@@ -402,7 +414,7 @@ TEST_P(EvidenceConformanceTest, DivergencesAreFilteredAndGroupedNewestFirst) {
   EXPECT_THAT(ids("pricing", "acme", "00000000000000ab", 10), ElementsAre("1"));
   EXPECT_THAT(ids("none", "", "", 10), IsEmpty());
 
-  const std::vector<DivergenceGroup> groups = world_->reader()->Groups("pricing", 10).value();
+  const std::vector<DivergenceGroup> groups = world_->reader()->Groups("pricing", "", 10).value();
   ASSERT_THAT(groups, SizeIs(2));
   EXPECT_EQ(groups[0].fingerprint, "00000000000000cd");
   EXPECT_THAT(groups[0].patterns, ElementsAre("/c: type"));
@@ -414,8 +426,12 @@ TEST_P(EvidenceConformanceTest, DivergencesAreFilteredAndGroupedNewestFirst) {
   EXPECT_EQ(groups[1].example_id, "2");
   EXPECT_EQ(groups[1].first_at, one.confirmed_at);
   EXPECT_EQ(groups[1].last_at, two.confirmed_at);
-  EXPECT_THAT(world_->reader()->Groups("", 10).value(), SizeIs(3));
-  EXPECT_THAT(world_->reader()->Groups("", 1).value(), SizeIs(1));
+  EXPECT_EQ(groups[1].cause_evidence, two.cause_evidence);
+  EXPECT_EQ(groups[1].unsafe, "another_tenant");
+  EXPECT_THAT(groups[1].example_keys, SizeIs(2));
+  EXPECT_THAT(world_->reader()->Groups("", "", 10).value(), SizeIs(3));
+  EXPECT_THAT(world_->reader()->Groups("", "", 1).value(), SizeIs(1));
+  EXPECT_THAT(world_->reader()->Groups("pricing", "00000000000000cd", 10).value(), SizeIs(1));
 }
 
 INSTANTIATE_TEST_SUITE_P(Stores, EvidenceConformanceTest, testing::Bool(),

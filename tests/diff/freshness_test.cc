@@ -5,6 +5,8 @@
 
 #include <cmath>
 #include <map>
+#include <set>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "base/random.h"
@@ -60,6 +62,64 @@ TEST_F(FreshnessTest, TheSameFillThatStillDiffersAfterDeltaIsConfirmed) {
 TEST_F(FreshnessTest, ExactlyDeltaIsEnough) {
   case_.Add(Saw(0, Control::kDiffers));
   EXPECT_EQ(case_.Add(Saw(2, Control::kDiffers)).verdict, Verdict::kConfirmed);
+}
+
+// ---- By commit ----
+
+Look Committed(double at, double committed_by, Control control = Control::kDiffers) {
+  Look look = Saw(at, control);
+  look.committed_by = At(committed_by);
+  return look;
+}
+
+TEST_F(FreshnessTest, WhatWasCommittedLongerThanDeltaAgoIsConfirmedByTheFirstLook) {
+  const Step step = case_.Add(Committed(0, -2));
+  EXPECT_EQ(step.verdict, Verdict::kConfirmed);
+  EXPECT_EQ(step.proof, Proof::kByCommit);
+}
+
+TEST_F(FreshnessTest, ACommitWithinDeltaIsWaitedFor) {
+  EXPECT_FALSE(case_.Add(Committed(0, -1.99)).verdict.has_value());
+  // Still the same commit: by then it is older than the bound.
+  const Step step = case_.Add(Committed(0.5, -1.99));
+  EXPECT_EQ(step.verdict, Verdict::kConfirmed);
+  EXPECT_EQ(step.proof, Proof::kByCommit);
+}
+
+TEST_F(FreshnessTest, AKeyThatIsWrittenAgainAndAgainIsJudgedByObservation) {
+  EXPECT_FALSE(case_.Add(Committed(0, -0.1)).verdict.has_value());
+  const Step step = case_.Add(Committed(2.05, 2));
+  EXPECT_EQ(step.verdict, Verdict::kConfirmed);
+  EXPECT_EQ(step.proof, Proof::kByObservation);
+}
+
+TEST_F(FreshnessTest, AControlThatWasAskedBesideTheCandidateIsAskedOnceMoreAtOnce) {
+  Look beside = Committed(0, -60);
+  beside.control_after_candidate = false;
+  const Step step = case_.Add(beside);
+  EXPECT_FALSE(step.verdict.has_value());
+  EXPECT_LE(step.look_again_in, absl::Milliseconds(50));
+  EXPECT_EQ(case_.Add(Committed(0.05, -60)).proof, Proof::kByCommit);
+}
+
+TEST_F(FreshnessTest, ACommitSaysNothingAboutAFillThatMayBeYounger) {
+  Look look = Committed(0, -60);
+  look.control_after_fill = false;
+  EXPECT_FALSE(case_.Add(look).verdict.has_value());
+}
+
+TEST_F(FreshnessTest, ACommitDoesNotMakeEqualAnswersDifferent) {
+  EXPECT_EQ(case_.Add(Committed(0, -60, Control::kEqual)).verdict, Verdict::kMatched);
+}
+
+// ---- At once ----
+
+TEST_F(FreshnessTest, WhatNoAgeExcusesIsConfirmedAtOnceAlsoWhereTheFillMayBeYounger) {
+  Look look = Saw(0, Control::kDiffers, Candidate::kSameFill, /*after_fill=*/false);
+  look.never_right = true;
+  const Step step = case_.Add(look);
+  EXPECT_EQ(step.verdict, Verdict::kConfirmed);
+  EXPECT_EQ(step.proof, Proof::kAtOnce);
 }
 
 TEST_F(FreshnessTest, ALookThatComesEarlyWaitsForTheRest) {
@@ -377,10 +437,67 @@ TEST(CauseTest, NoFenceIsBlamedForAnApplicationsOwnCache) {
   inputs.tags.clear();
   inputs.candidate_found = false;
   cause = ProbableCause(inputs);
-  EXPECT_EQ(cause.name, "stale_entry");
+  EXPECT_EQ(cause.name, "negative_stale");
   EXPECT_EQ(
       cause.evidence,
       "The application's cache said \"not found\" at 1970-01-12T13:46:40.000Z and still at 1970-01-12T13:46:50.000Z.");
+}
+
+TEST(CauseTest, AnApplicationThatKeptItsAnswerPastAnInvalidationMissedIt) {
+  CauseInputs inputs = Inputs();
+  inputs.external = true;
+  inputs.tags[0].second = At(4);
+  EXPECT_EQ(ProbableCause(inputs).name, "missed_invalidation");
+}
+
+TEST(CauseTest, SomebodyElsesAnswerIsThatBeforeAllElse) {
+  CauseInputs inputs = Inputs();
+  inputs.tags.clear();
+  inputs.stranger = Stranger::kAnotherTenant;
+  EXPECT_EQ(ProbableCause(inputs).name, "cross_tenant");
+  inputs.stranger = Stranger::kAnotherIdentity;
+  EXPECT_EQ(ProbableCause(inputs).name, "cross_tenant");
+  inputs.stranger = Stranger::kOtherParameters;
+  EXPECT_EQ(ProbableCause(inputs).name, "key_collision");
+}
+
+TEST(CauseTest, MembersThatCameAndWentAreAnotherSchemaAndRowsAreNot) {
+  CauseInputs inputs = Inputs();
+  inputs.patterns = {"/lines/*/title: extra", "/lines/*/name: missing", "/price: type"};
+  EXPECT_EQ(ProbableCause(inputs).name, "schema_skew");
+  for (const char* no_member : {"/lines/*: missing", ": missing", "/price: value", "/lines: length"}) {
+    inputs.patterns = {"/title: extra", no_member};
+    EXPECT_EQ(ProbableCause(inputs).name, "missed_invalidation") << no_member;
+  }
+}
+
+TEST(CauseTest, AnAnswerThatChangedWithNoCapturedWriteHasAHiddenInput) {
+  CauseInputs inputs = Inputs();
+  inputs.captured = CapturedWrites{};
+  EXPECT_EQ(ProbableCause(inputs).name, "hidden_input");
+  inputs.captured = CapturedWrites{.any = true, .transaction = 731, .at = At(2)};
+  const Cause cause = ProbableCause(inputs);
+  EXPECT_EQ(cause.name, "missed_invalidation");
+  EXPECT_NE(cause.evidence.find("Transaction 731 wrote"), std::string::npos) << cause.evidence;
+}
+
+TEST(CauseTest, ManyKeysAtOnceAreOneWriter) {
+  CauseInputs inputs = Inputs();
+  inputs.burst = 50;
+  inputs.burst_since = At(9.5);
+  EXPECT_EQ(ProbableCause(inputs).name, "out_of_band_writer");
+  inputs.burst_since = At(1);
+  EXPECT_EQ(ProbableCause(inputs).name, "missed_invalidation");
+}
+
+TEST(CauseTest, ThereIsAdviceOnEachOfThem) {
+  std::set<std::string> all;
+  for (const char* cause :
+       {"missed_invalidation", "out_of_band_writer", "fill_race", "negative_stale", "stale_entry", "hidden_input",
+        "key_collision", "cross_tenant", "schema_skew", "non_deterministic", "unknown"}) {
+    EXPECT_TRUE(all.insert(AdviceOn(cause, {"account:7"})).second) << cause;
+  }
+  EXPECT_NE(AdviceOn("missed_invalidation", {"account:7"}).find("'account:7'"), std::string::npos);
 }
 
 TEST(CauseTest, WithoutTagsNothingIsKnown) {

@@ -147,8 +147,8 @@ TEST(SharedDataTest, PairsOfOtherSuitesAreJudgedAsTheyJudgeThem) {
       const Json* options = line.Find("rule")->Find("jd_options");
       const std::string rule = options == nullptr ? "[]" : std::string(options->text);
       if (rule != "[]") continue;  // The options of that suite are its own; those with a counterpart follow below.
-      // The first reads numbers as doubles (0.1 and 0.10000000000000001), the second by how they are written (310.1e-1 and
-      // 31.01).
+      // The first reads numbers as doubles (0.1 and 0.10000000000000001), the second by how they are written (310.1e-1
+      // and 31.01).
       if (id == "jd/core/floating_point_precision") {
         EXPECT_FALSE(Same(a, b, CompiledRules()));
       } else if (id == "jsonassert/21") {

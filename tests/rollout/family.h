@@ -79,6 +79,13 @@ class Family {
     for (const std::string& tenant : state_.tenants) Satisfy(tenant);
   }
   void Diverge(const std::string& tenant) { ++state_.evidence[tenant].confirmed; }
+  // An unsafe divergence, of whichever tenant.
+  void Endanger() {
+    for (const std::string& tenant : state_.tenants) ++state_.evidence[tenant].unsafe;
+    for (const auto& [tenant, target] : state_.targets) {
+      if (!state_.tenants.contains(tenant)) ++state_.evidence[tenant].unsafe;
+    }
+  }
 
   const Rollout& rollout() const { return *state_.rollout; }
   const Progress& progress(const std::string& tenant) const { return state_.rollout->targets.at(tenant); }

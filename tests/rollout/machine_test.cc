@@ -95,6 +95,25 @@ TEST_F(MachineTest, ADivergenceInShadowBlocksAndStops) {
   EXPECT_EQ(family_.StateOf("globex"), TargetState::kShadow);
 }
 
+TEST_F(MachineTest, P7AnUnsafeAnswerTakesTheWholeFamilyOffTheCache) {
+  ASSERT_TRUE(family_.Start().ok());
+  SettleFirstCohort();
+  ASSERT_EQ(family_.StateOf("acme"), TargetState::kSettled);
+  ASSERT_EQ(family_.StateOf("initech"), TargetState::kShadow);
+  // One that no rollout knows is no exception.
+  family_.state_.targets["umbrella"].flag.mode = flags::Mode::kCache;
+  family_.Endanger();
+  family_.Tick();
+  for (const char* served : {"acme", "globex"}) {
+    EXPECT_EQ(family_.StateOf(served), TargetState::kRolledBack);
+    EXPECT_EQ(family_.FlagOf(served).mode, flags::Mode::kDatabase);
+  }
+  EXPECT_EQ(family_.FlagOf("umbrella").mode, flags::Mode::kDatabase);
+  EXPECT_EQ(family_.StateOf("initech"), TargetState::kBlocked);
+  EXPECT_EQ(family_.rollout().state, RolloutState::kStopped);
+  EXPECT_THAT(family_.rollout().reason, HasSubstr("acme: an unsafe answer was confirmed in the family"));
+}
+
 TEST_F(MachineTest, ADivergenceAfterCutoverRollsBackWhateverTheRolloutIsDoing) {
   for (const Verb verb : {Verb::kResume, Verb::kPause}) {
     family_ = Family();

@@ -77,7 +77,8 @@ class PostgresWorld final : public StoreWorld {
                        episode.key, episode.exercised);
     });
   }
-  void AddDivergence(const Place& place, const std::string& fingerprint, uint64_t reads_affected) override {
+  void AddDivergence(const Place& place, const std::string& fingerprint, uint64_t reads_affected,
+                     const std::string& unsafe) override {
     Run([&](pqxx::work& work) {
       work.exec_params(
           "INSERT INTO shadowline.divergence (id, family, tenant, endpoint, window_no, catalog_revision, fingerprint,"
@@ -85,11 +86,13 @@ class PostgresWorld final : public StoreWorld {
           " differences_total, difference_pointers, difference_kinds, difference_controls, difference_candidates, rule,"
           " freshness_us, filled_at, served_at, look_candidate_at_us, look_same_fill, look_control_at_us, "
           "look_differed,"
-          " look_snapshot, tags, tag_invalidated_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, '', '', '{}', '', "
+          " look_snapshot, tags, tag_invalidated_at_us, unsafe) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, '', '', "
+          "'{}', '', "
           "'',"
-          " false, now(), 0, '{}', '{}', '{}', '{}', '', 0, now(), now(), '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
+          " false, now(), 0, '{}', '{}', '{}', '{}', '', 0, now(), now(), '{}', '{}', '{}', '{}', '{}', '{}', '{}', "
+          "$9)",
           absl::StrCat("d", ++divergences_), place.family, place.tenant, place.endpoint, place.window,
-          place.catalog_revision, fingerprint, reads_affected);
+          place.catalog_revision, fingerprint, reads_affected, unsafe);
     });
   }
 
@@ -305,6 +308,22 @@ TEST_P(StateStoreTest, P4OnlyDivergencesOfTheWindowAndItsCatalogOrANewerOneCount
   world()->AddDivergence(Here(1, 1), "present", 7);
   EXPECT_EQ(Load(Detail::kRouting).EvidenceOf("acme").confirmed, 2u);
   EXPECT_THAT(Load().fingerprints, ElementsAre("present", "newer"));
+}
+
+TEST_P(StateStoreTest, P7AnUnsafeDivergenceCountsForEveryTargetOfTheFamilyUntilANewWindow) {
+  ASSERT_TRUE(store()->Write(Move(flags::Mode::kShadow, false)).ok());
+  const Commit promotion = Move(flags::Mode::kCache, true);
+  world()->AddDivergence(Here(9, 9, "globex"), "f1", 1, "another_tenant");
+  EXPECT_TRUE(absl::IsAborted(store()->Write(promotion)));
+  for (const Detail detail : {Detail::kRouting, Detail::kEvidence}) {
+    EXPECT_EQ(Load(detail).EvidenceOf("acme").unsafe, 1u);
+    EXPECT_EQ(Load(detail).EvidenceOf("acme").confirmed, 0u);
+  }
+  Commit retry = Move(flags::Mode::kShadow, false);
+  retry.targets[0].change.after.window_since = absl::Now() + absl::Hours(1);
+  ASSERT_TRUE(store()->Write(retry).ok());
+  EXPECT_EQ(Load().EvidenceOf("acme").unsafe, 0u);
+  EXPECT_TRUE(store()->Write(Move(flags::Mode::kCache, true)).ok());
 }
 
 TEST_P(StateStoreTest, P4APromotionUnderAnOldCatalogIsAborted) {

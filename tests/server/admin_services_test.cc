@@ -124,7 +124,8 @@ class FakeRollouts final : public rollout::Commands {
 
 class FakeEvidence final : public diff::EvidenceReader {
  public:
-  absl::StatusOr<std::vector<diff::DivergenceGroup>> Groups(const std::string& family, uint32_t limit) override {
+  absl::StatusOr<std::vector<diff::DivergenceGroup>> Groups(const std::string& family, const std::string& fingerprint,
+                                                            uint32_t limit) override {
     limit_ = limit;
     diff::DivergenceGroup group;
     group.fingerprint = "00ff";

@@ -256,7 +256,7 @@ TEST(ExternalVerifierTest, WhereValuesAreShownSoIsTheApplicationsKey) {
   w.world.RunUntilIdle();
   ASSERT_EQ(w.divergences.size(), 1u);
   EXPECT_EQ(w.divergences[0].key, "quote:acme:1");
-  EXPECT_EQ(w.divergences[0].cause, "stale_entry");
+  EXPECT_EQ(w.divergences[0].cause, "negative_stale");
   EXPECT_THAT(w.divergences[0].cause_evidence, HasSubstr("The application's cache said \"not found\" at "));
 }
 
@@ -480,6 +480,99 @@ TEST(ExternalSimTest, AnApplicationThatForgetsOrFillsTooLateIsFound) {
       EXPECT_GT(confirmed, 50u);
     }
   }
+}
+
+// ---- Somebody else's answers ----
+
+constexpr char kAcmes[] = R"({"tenant":"acme","balance":1000000})";
+constexpr char kGlobexs[] = R"({"tenant":"globex","balance":7000000})";
+
+void WriteBoth(ExternalWorld* w) {
+  w->database.Write(ReadWorld::Row("1"), kAcmes);
+  w->database.Write(ReadWorld::Row("1", "globex"), kGlobexs);
+  w->CacheRow("1", "globex");
+}
+
+TEST(ExternalVerifierTest, AnAnswerThatNamesAnotherTenantIsUnsafeAtOnce) {
+  for (const bool cache : {false, true}) {
+    ExternalWorld w;
+    w.options.owner = "/tenant";
+    w.PublishCatalog(kDelta);
+    WriteBoth(&w);
+    w.Cache("1", kGlobexs);
+    cache ? w.RouteCache(1'000'000) : w.RouteShadow();
+    w.Read("1");
+    const absl::Time read_at = w.world.clock()->Now();
+    w.world.RunUntilIdle();
+    ASSERT_EQ(w.divergences.size(), 1u);
+    EXPECT_EQ(w.divergences[0].unsafe, "another_tenant");
+    EXPECT_EQ(w.divergences[0].rule, "at_once");
+    EXPECT_EQ(w.divergences[0].cause, "cross_tenant");
+    EXPECT_LE(w.divergences[0].confirmed_at - read_at, absl::Milliseconds(50));
+    EXPECT_EQ(w.Counts().confirmed, 1u);
+  }
+}
+
+TEST(ExternalVerifierTest, WhatTheDatabaseSaidToAnotherTenantIsRecognisedWithoutAName) {
+  ExternalWorld w;
+  WriteBoth(&w);
+  w.RouteShadow();
+  w.Read(ReadWorld::Request("1", "globex"));
+  // However it is written.
+  w.Cache("1", R"({"balance": 7e6, "tenant": "globex"})");
+  w.Read("1");
+  w.world.RunUntilIdle();
+  ASSERT_EQ(w.divergences.size(), 1u);
+  EXPECT_EQ(w.divergences[0].unsafe, "another_tenant");
+  EXPECT_EQ(w.divergences[0].rule, "at_once");
+}
+
+TEST(ExternalVerifierTest, OnesOwnPastIsStaleAndNotAnothers) {
+  ExternalWorld w;
+  WriteBoth(&w);
+  w.database.Write(ReadWorld::Row("1"), kGlobexs);  // As it happens, acme had the same.
+  w.CacheRow("1");
+  w.RouteShadow();
+  w.Read("1");
+  w.Read(ReadWorld::Request("1", "globex"));
+  w.database.Write(ReadWorld::Row("1"), kAcmes);
+  w.Read("1");
+  w.world.RunUntilIdle();
+  ASSERT_EQ(w.divergences.size(), 1u);
+  EXPECT_EQ(w.divergences[0].unsafe, "");
+  EXPECT_EQ(w.divergences[0].rule, "by_observation");
+}
+
+TEST(ExternalVerifierTest, AnotherQuestionsAnswerIsAKeyCollision) {
+  ExternalWorld w;
+  w.database.Write(ReadWorld::Row("1"), kAcmes);
+  w.database.Write(ReadWorld::Row("2"), R"({"tenant":"acme","balance":2000000})");
+  w.CacheRow("2");
+  w.RouteShadow();
+  w.Read("2");
+  w.Cache("1", R"({"tenant":"acme","balance":2000000})");
+  w.Read("1");
+  w.world.RunUntilIdle();
+  ASSERT_EQ(w.divergences.size(), 1u);
+  EXPECT_EQ(w.divergences[0].cause, "key_collision");
+  EXPECT_EQ(w.divergences[0].unsafe, "");
+  EXPECT_EQ(w.divergences[0].rule, "at_once");
+}
+
+TEST(ExternalReaderTest, WhatIsUnderASharedKeyIsVerifiedAndNeverServed) {
+  cache::ExternalCache shared = PlainJson();
+  shared.partial_key = true;
+  ExternalWorld w(1, shared);
+  w.Write("1");
+  w.Cache("1", R"({"price":666})");
+  w.RouteCache();
+  const auto answer = w.Read("1");
+  EXPECT_EQ(answer->response.source(), v1::SOURCE_DATABASE);
+  EXPECT_EQ(answer->response.body(), R"({"price":1})");
+  w.RouteShadow();
+  w.Read("1");
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().confirmed, 1u);
 }
 
 }  // namespace

@@ -52,6 +52,9 @@ struct ReadWorldOptions {
   uint32_t warm = 0;
   absl::Duration lease = absl::Hours(10'000);
   bool show_values = false;
+  std::string owner;
+  bool authorization = false;
+  std::string committed_at;
   std::optional<cache::ExternalCache> external;  // Of the endpoint, whose answers are the application's to cache then.
   CachedReader::Options reader;
   Verifier::Options verifier;
@@ -109,6 +112,7 @@ class ReadWorld {
                  {.store = &background_store,
                   .control = &verification_control,
                   .filler = &background_filler,
+                  .invalidator = &invalidator,
                   .executor = world.executor(),
                   .clock = world.clock(),
                   .random = world.random(),
@@ -153,6 +157,9 @@ class ReadWorld {
     endpoint.near = is_near;
     endpoint.warm = options.warm;
     endpoint.external = options.external;
+    endpoint.owner = options.owner;
+    endpoint.authorization = options.authorization;
+    endpoint.committed_at = options.committed_at;
     endpoint.tags = {{{.literal = "quote:"}, {.literal = "", .parameter = 0}}, {{.literal = "tenant"}}};
     near_terms.Observe(catalog_revision_ + 1, is_near, world.clock()->Steady());
     catalog.Publish(std::make_shared<cache::CompiledCatalog>(++catalog_revision_, shadowline::v1::Catalog(),

@@ -104,6 +104,100 @@ TEST(VerifierTest, AForgottenInvalidationIsConfirmedRepairedAndReported) {
   }
 }
 
+// ---- By commit ----
+
+// A row that says when it was committed, as of now.
+void WriteDated(ReadWorld* w, int price) {
+  w->database.Write(
+      ReadWorld::Row("1"),
+      absl::StrCat(R"({"price":)", price, R"(,"at":")",
+                   absl::FormatTime("%Y-%m-%dT%H:%M:%E6S+00:00", w->world.clock()->Now(), absl::UTCTimeZone()), "\"}"));
+}
+
+TEST(VerifierTest, WhatWasCommittedLongAgoIsConfirmedWithoutWaiting) {
+  for (const bool cache : {false, true}) {
+    ReadWorld w({.committed_at = "/at"});
+    WriteDated(&w, 1);
+    w.RouteCache();
+    w.Read("1");
+    cache ? w.RouteCache(1'000'000) : w.RouteShadow();
+    WriteDated(&w, 2);
+    const absl::Time committed_at = w.world.clock()->Now();
+    w.world.RunFor(2 * kDelta);
+    w.Read("1");
+    const absl::Time read_at = w.world.clock()->Now();
+    w.world.RunUntilIdle();
+    ASSERT_EQ(w.divergences.size(), 1u);
+    EXPECT_EQ(w.divergences[0].rule, "by_commit");
+    EXPECT_LE(w.divergences[0].confirmed_at - read_at, absl::Milliseconds(80));
+    EXPECT_GE(w.divergences[0].committed_at, committed_at);
+    EXPECT_LE(w.divergences[0].committed_at, committed_at + absl::Milliseconds(10));
+    EXPECT_EQ(w.verification_control.queries(), 1u);
+  }
+}
+
+TEST(VerifierTest, WhatWasCommittedWithinTheBoundIsWaitedFor) {
+  ReadWorld w({.committed_at = "/at"});
+  WriteDated(&w, 1);
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  WriteDated(&w, 2);
+  w.world.RunFor(kDelta / 2);
+  w.Read("1");
+  w.world.RunFor(kDelta / 4);
+  EXPECT_EQ(w.Counts().confirmed, 0u);
+  w.Invalidate("1");
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().healed, 1u);
+}
+
+// ---- Repairs ----
+
+TEST(VerifierTest, ARepairFencesTheTagsThatNameTheKeysDataAndNoOthers) {
+  ReadWorld w;
+  std::vector<std::string> fenced;
+  w.on_fenced = [&fenced](const std::vector<cache::TenantTag>& tags) {
+    for (const cache::TenantTag& tag : tags) fenced.push_back(tag.tag);
+  };
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  w.Write("1");
+  w.Read("1");
+  w.world.RunUntilIdle();
+  ASSERT_EQ(w.Counts().confirmed, 1u);
+  EXPECT_THAT(fenced, ElementsAre("quote:1"));
+  EXPECT_EQ(w.Metric(R"(shadowline_repairs_total{outcome="fenced"})"), 1);
+}
+
+TEST(VerifierTest, AControlInAnotherSessionProvesNothingAndRepairsNothing) {
+  ReadWorld w;
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  w.Write("1");
+  w.verification_control.FailAll(absl::FailedPreconditionError("another session"));
+  w.Read("1");
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().errored, 1u);
+  EXPECT_EQ(w.Counts().confirmed, 0u);
+  EXPECT_NE(w.redis.Find(w.Key("1")), nullptr);
+}
+
+TEST(VerifierTest, AWrongPermissionIsUnsafe) {
+  ReadWorld w({.authorization = true});
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  w.Write("1");
+  w.Read("1");
+  w.world.RunUntilIdle();
+  ASSERT_EQ(w.divergences.size(), 1u);
+  EXPECT_EQ(w.divergences[0].unsafe, "authorization");
+  EXPECT_EQ(w.divergences[0].rule, "by_observation");
+  EXPECT_EQ(w.Metric("shadowline_unsafe_divergences_total"), 1);
+}
+
 TEST(VerifierTest, AnInvalidationWithinTheBoundHeals) {
   ReadWorld w;
   w.Write("1");

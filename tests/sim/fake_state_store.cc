@@ -38,6 +38,13 @@ bool FakeStateStore::Counts(const Divergence& divergence, const std::string& fam
          place.catalog_revision >= target.flag.catalog_revision;
 }
 
+uint64_t FakeStateStore::Unsafe(const std::string& family, const rollout::Target& target) const {
+  return std::count_if(divergences_.begin(), divergences_.end(), [&](const Divergence& divergence) {
+    return divergence.unsafe && divergence.place.family == family &&
+           divergence.recorded_at >= target.window_since - rollout::kClockSkew;
+  });
+}
+
 const Rollout* FakeStateStore::Newest(const std::string& family) const {
   const Rollout* newest = nullptr;
   for (const Rollout& rollout : rollouts_) {
@@ -78,6 +85,7 @@ absl::StatusOr<rollout::FamilyState> FakeStateStore::Load(const std::string& fam
       ++state.evidence[tenant].confirmed;
       groups[divergence.fingerprint] += divergence.reads_affected;
     }
+    if (const uint64_t unsafe = Unsafe(family, target); unsafe > 0) state.evidence[tenant].unsafe = unsafe;
     if (detail == rollout::Detail::kRouting) continue;
 
     const auto present = [&](const Place& place) {
@@ -163,6 +171,9 @@ absl::Status FakeStateStore::Apply(const rollout::Commit& commit) {
       if (!skip_recount && Counts(divergence, commit.family, change.tenant, row)) {
         return absl::AbortedError(absl::StrCat("target ", change.tenant, ": a divergence was confirmed meanwhile"));
       }
+    }
+    if (Unsafe(commit.family, row) > 0) {
+      return absl::AbortedError(absl::StrCat("target ", change.tenant, ": a divergence was confirmed meanwhile"));
     }
     if (catalog_revision_ != change.after.flag.catalog_revision) {
       return absl::AbortedError(absl::StrCat("target ", change.tenant, ": the catalog changed meanwhile"));

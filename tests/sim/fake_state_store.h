@@ -41,7 +41,12 @@ class StoreWorld {
                           bool stopped) = 0;
   virtual void SetCounts(const std::string& replica, const Place& place, const diff::Counts& counts, uint64_t lost) = 0;
   virtual void AddEpisode(const Place& place, const diff::Episode& episode) = 0;
-  virtual void AddDivergence(const Place& place, const std::string& fingerprint, uint64_t reads_affected) = 0;
+  // As of now. `unsafe` as diff::Divergence has it.
+  virtual void AddDivergence(const Place& place, const std::string& fingerprint, uint64_t reads_affected,
+                             const std::string& unsafe) = 0;
+  void AddDivergence(const Place& place, const std::string& fingerprint, uint64_t reads_affected) {
+    AddDivergence(place, fingerprint, reads_affected, "");
+  }
 };
 
 class FakeStateStore final : public rollout::StateStore, public StoreWorld {
@@ -74,8 +79,10 @@ class FakeStateStore final : public rollout::StateStore, public StoreWorld {
   void AddEpisode(const Place& place, const diff::Episode& episode) override {
     episodes_[place].emplace(episode.id, episode);
   }
-  void AddDivergence(const Place& place, const std::string& fingerprint, uint64_t reads_affected) override {
-    divergences_.push_back({place, fingerprint, reads_affected});
+  using StoreWorld::AddDivergence;
+  void AddDivergence(const Place& place, const std::string& fingerprint, uint64_t reads_affected,
+                     const std::string& unsafe) override {
+    divergences_.push_back({place, fingerprint, reads_affected, !unsafe.empty(), clock_->Now()});
   }
 
   // The calls from the `n`-th on (1 is the next) for `times` calls get `fault`.
@@ -113,12 +120,16 @@ class FakeStateStore final : public rollout::StateStore, public StoreWorld {
     Place place;
     std::string fingerprint;
     uint64_t reads_affected;
+    bool unsafe;
+    absl::Time recorded_at;
   };
 
   Fault NextFault();
   bool Live(const std::string& replica) const;
   bool Counts(const Divergence& divergence, const std::string& family, const std::string& tenant,
               const rollout::Target& target) const;
+  // Divergences that are unsafe for `target`, one of the family's.
+  uint64_t Unsafe(const std::string& family, const rollout::Target& target) const;
   absl::Status Apply(const rollout::Commit& commit);
 
   const base::Clock* const clock_;

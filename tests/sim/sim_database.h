@@ -220,6 +220,7 @@ class SimControl final : public cache::Control {
         answer.snapshot = std::move(reading.snapshot);
         answer.started_at = started_at;
         answer.answered_at = clock_->Now() + rest;
+        if (!queries.endpoint->committed_at.empty()) answer.database_clock = clock_->Now();
       }
       --under_way_;
       Reply(rest, std::move(answers), reply_on, std::move(done));

@@ -71,9 +71,10 @@ class SimEvidence final : public diff::EvidenceReader {
   // (key without its minute, episode id), each once.
   const std::set<std::pair<diff::EvidenceKey, uint64_t>>& episodes() const { return episodes_; }
 
-  absl::StatusOr<std::vector<diff::DivergenceGroup>> Groups(const std::string& family, uint32_t limit) override {
+  absl::StatusOr<std::vector<diff::DivergenceGroup>> Groups(const std::string& family, const std::string& fingerprint,
+                                                            uint32_t limit) override {
     std::map<std::tuple<std::string, std::string, std::string>, std::vector<const diff::Divergence*>> grouped;
-    for (const diff::Divergence* divergence : NewestFirst(family, "", "")) {
+    for (const diff::Divergence* divergence : NewestFirst(family, "", fingerprint)) {
       grouped[{divergence->evidence.family, divergence->evidence.endpoint, divergence->fingerprint}].push_back(
           divergence);
     }
@@ -83,13 +84,21 @@ class SimEvidence final : public diff::EvidenceReader {
       std::tie(group.family, group.endpoint, group.fingerprint) = key;
       std::set<std::string> tenants;
       std::set<std::pair<std::string, std::string>> keys;
+      std::map<std::string, uint64_t> reads;  // By key.
       for (const diff::Divergence* member : members) {
         tenants.insert(member->evidence.tenant);
         keys.emplace(member->evidence.tenant, member->key);
         group.reads_affected += member->reads_affected;
+        reads[member->key] += member->reads_affected;
+        group.unsafe = std::max(group.unsafe, member->unsafe);
       }
+      for (const auto& [name, count] : reads) group.example_keys.push_back(name);
+      std::stable_sort(group.example_keys.begin(), group.example_keys.end(),
+                       [&](const std::string& a, const std::string& b) { return reads[a] > reads[b]; });
+      if (group.example_keys.size() > diff::kExampleKeys) group.example_keys.resize(diff::kExampleKeys);
       group.patterns = members.front()->patterns;
       group.cause = members.front()->cause;
+      group.cause_evidence = members.front()->cause_evidence;
       group.divergences = members.size();
       group.tenants = tenants.size();
       group.keys = keys.size();

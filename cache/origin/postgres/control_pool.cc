@@ -285,6 +285,7 @@ PostgresControl::Answers PostgresControl::Ask(Worker* worker, const Job& job) {
       answer.found = !row[body].is_null();
       if (answer.found) answer.body.assign(row[body].c_str(), row[body].size());
       answer.snapshot = row[body + 1].c_str();
+      if (!endpoint.committed_at.empty()) answer.database_clock = absl::FromUnixMicros(row[body + 3].as<int64_t>());
     }
     return answers;
   } catch (...) {

@@ -427,19 +427,25 @@ absl::StatusOr<uint64_t> PostgresEvidence::SweepLost(absl::Duration lapse) {
   return lost;
 }
 
-absl::StatusOr<std::vector<DivergenceGroup>> PostgresEvidence::Groups(const std::string& family, uint32_t limit) {
+absl::StatusOr<std::vector<DivergenceGroup>> PostgresEvidence::Groups(const std::string& family,
+                                                                      const std::string& fingerprint, uint32_t limit) {
   std::vector<DivergenceGroup> groups;
   RETURN_IF_ERROR(sessions_->Transact([&](pqxx::work& work) {
     const pqxx::result rows = work.exec_params(
         absl::StrCat(
-            "SELECT g.*, d.patterns, d.cause FROM (SELECT family, endpoint, fingerprint, count(*) AS divergences, "
+            "SELECT g.*, d.patterns, d.cause, d.cause_evidence, k.keys AS example_keys FROM (SELECT family, endpoint, "
+            "fingerprint, count(*) AS divergences, "
             "count(DISTINCT tenant) AS tenants, count(DISTINCT (tenant, key)) AS keys, "
-            "sum(reads_affected)::bigint AS reads, min(",
+            "max(unsafe) AS unsafe, sum(reads_affected)::bigint AS reads, min(",
             kMicrosOfConfirmed, ") AS first_us, max(", kMicrosOfConfirmed,
             ") AS last_us, (array_agg(id ORDER BY confirmed_at DESC, id))[1] AS example FROM shadowline.divergence "
-            "WHERE $1 = '' OR family = $1 GROUP BY family, endpoint, fingerprint) g "
-            "JOIN shadowline.divergence d ON d.id = g.example ORDER BY g.last_us DESC, g.example LIMIT $2"),
-        Text(family), limit);
+            "WHERE ($1 = '' OR family = $1) AND ($3 = '' OR fingerprint = $3) GROUP BY family, endpoint, fingerprint "
+            "ORDER BY last_us DESC, example LIMIT $2) g JOIN shadowline.divergence d ON d.id = g.example "
+            "CROSS JOIN LATERAL (SELECT array_agg(key ORDER BY reads DESC, key) AS keys FROM (SELECT key, "
+            "sum(reads_affected) AS reads FROM shadowline.divergence m WHERE m.family = g.family AND m.endpoint = "
+            "g.endpoint AND m.fingerprint = g.fingerprint GROUP BY key ORDER BY 2 DESC, 1 LIMIT ",
+            kExampleKeys, ") most) k ORDER BY g.last_us DESC, g.example"),
+        Text(family), limit, Text(fingerprint));
     for (const pqxx::row& row : rows) {
       DivergenceGroup& group = groups.emplace_back();
       group.family = row["family"].as<std::string>();
@@ -454,6 +460,9 @@ absl::StatusOr<std::vector<DivergenceGroup>> PostgresEvidence::Groups(const std:
       group.first_at = TimeOf(row["first_us"]);
       group.last_at = TimeOf(row["last_us"]);
       group.example_id = row["example"].as<std::string>();
+      group.cause_evidence = row["cause_evidence"].as<std::string>();
+      group.unsafe = row["unsafe"].as<std::string>();
+      group.example_keys = Texts(row["example_keys"]);
     }
     return absl::OkStatus();
   }));

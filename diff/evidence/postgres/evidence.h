@@ -44,7 +44,8 @@ class PostgresEvidence final : public EvidenceStore, public EvidenceReader {
   // settles them.
   absl::StatusOr<uint64_t> SweepLost(absl::Duration lapse);
 
-  absl::StatusOr<std::vector<DivergenceGroup>> Groups(const std::string& family, uint32_t limit) override;
+  absl::StatusOr<std::vector<DivergenceGroup>> Groups(const std::string& family, const std::string& fingerprint,
+                                                      uint32_t limit) override;
   absl::StatusOr<std::vector<Divergence>> Divergences(const std::string& family, const std::string& tenant,
                                                       const std::string& fingerprint, uint32_t limit) override;
   absl::StatusOr<Divergence> Find(const std::string& id) override;

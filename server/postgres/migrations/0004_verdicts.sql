@@ -8,4 +8,7 @@ ALTER TABLE shadowline.divergence
   ADD COLUMN transaction bigint NOT NULL DEFAULT 0,
   -- Parameters, and values where they may be kept; encrypted, and removed after sealed_until.
   ADD COLUMN sealed bytea,
-  ADD COLUMN sealed_until timestamptz;
+  ADD COLUMN sealed_until timestamptz,
+  -- When it was written, by this database's clock.
+  ADD COLUMN recorded_at timestamptz NOT NULL DEFAULT clock_timestamp();
+CREATE INDEX divergence_unsafe ON shadowline.divergence (family, recorded_at) WHERE unsafe <> '';
