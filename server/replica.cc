@@ -84,6 +84,7 @@ constexpr absl::Duration kRetryMax = absl::Seconds(2);
 // gRPC's synchronous threads: admin calls, watches and health. Beyond it gRPC answers RESOURCE_EXHAUSTED.
 constexpr int kAdminThreadsMax = 64;
 constexpr absl::Duration kGaugesEvery = absl::Seconds(1);
+constexpr size_t kTwinsQueue = 4;
 constexpr absl::Duration kRefreshTenantsEvery = absl::Seconds(60);
 
 // A random UUID (version 4), in its text form.
@@ -184,6 +185,7 @@ struct Replica::Parts {
   cache::PostgresCatalogStore catalog_store;
   diff::PostgresEvidence evidence;
   diff::Ledger ledger;
+  diff::NoiseBook noise;
   cache::FillFlight flight;
   BackOff back_off;
 
@@ -191,6 +193,7 @@ struct Replica::Parts {
   std::unique_ptr<cache::PostgresControl> control_pool;
   std::unique_ptr<cache::AdmittedControl> control;  // What callers wait for.
   std::unique_ptr<cache::PostgresControl> verification_control;
+  std::unique_ptr<cache::PostgresControl> twin_control;
   std::shared_ptr<const cache::TlsContext> redis_tls;  // Null: no TLS.
   std::unique_ptr<cache::RedisStore> store;
   std::unique_ptr<cache::Filler> filler;
@@ -368,6 +371,8 @@ void Replica::Parts::BuildVerification() {
       control_pool.get(), &clock, &metrics);
   verification_control = std::make_unique<cache::PostgresControl>(
       ControlOptions("verify", options.verification.connections, options.verification.queue), &clock, &metrics);
+  // One pair at a time, on two connections; the verifier hands it no more.
+  twin_control = std::make_unique<cache::PostgresControl>(ControlOptions("twins", 1, kTwinsQueue), &clock, &metrics);
   store = std::make_unique<cache::RedisStore>(RedisOptions(), &background, &clock, &random);
   filler = std::make_unique<cache::Filler>(cache::Filler::Options(), store.get(), verification_control.get(), &flight,
                                            &background, &clock, &random);
@@ -388,12 +393,13 @@ void Replica::Parts::BuildVerification() {
       Inspector::Deps{.board = &board, .catalog = &catalogs, .store = store.get(), .clock = &clock});
   flusher = std::make_unique<diff::Flusher>(
       &ledger, &evidence, &background, diff::Flusher::On(&state_pool),
-      diff::Flusher::Options{.interval = options.evidence.flush, .spool = spool.get(), .revisions = [this] {
-                               diff::Flusher::Revisions now;
-                               if (const auto catalog = catalogs.Current()) now.catalog = catalog->revision();
-                               if (const auto flags = board.Current()) now.flags = flags->revision();
-                               return now;
-                             }});
+      diff::Flusher::Options{
+          .interval = options.evidence.flush, .noise = &noise, .spool = spool.get(), .revisions = [this] {
+            diff::Flusher::Revisions now;
+            if (const auto catalog = catalogs.Current()) now.catalog = catalog->revision();
+            if (const auto flags = board.Current()) now.flags = flags->revision();
+            return now;
+          }});
   tokens = std::make_unique<Tokens>(redaction_secret, random.Next(), &clock);
   decider = std::make_unique<Decider>(
       Decider::Options{.seed = base::SystemSeed()},
@@ -417,6 +423,8 @@ void Replica::Parts::BuildVerification() {
                         .redaction_secret = std::move(redaction_secret)},
       Verifier::Deps{.store = store.get(),
                      .control = verification_control.get(),
+                     .twins = twin_control.get(),
+                     .noise = &noise,
                      .filler = filler.get(),
                      .invalidator = invalidator.get(),
                      .executor = &background,
