@@ -127,6 +127,8 @@ class CompiledCatalog {
   const std::vector<Endpoint>& endpoints() const { return endpoints_; }
   // Sorted by name.
   const std::vector<CapturedTable>& captured() const { return captured_; }
+  // A digest: equal for equal maps, of tables and of what their values are made into.
+  const std::string& capture_map() const { return capture_map_; }
   // Some endpoint is served from near caches.
   bool any_near() const { return any_near_; }
   // Null: no such endpoint. `name` is "family/endpoint".
@@ -137,6 +139,7 @@ class CompiledCatalog {
   const shadowline::v1::Catalog document_;
   const std::vector<Endpoint> endpoints_;
   const std::vector<CapturedTable> captured_;
+  const std::string capture_map_;
   bool any_near_ = false;
   absl::flat_hash_map<std::string, const Endpoint*> index_;
 };

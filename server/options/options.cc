@@ -328,6 +328,11 @@ const std::vector<Field>& Fields() {
        "reason. "
        "After it those families are read from the database until capture has caught up.",
        false, Duration(FIELD(capture.patience), Seconds(3), Hours(24))},
+      {"certification.max_bytes", "N", "8388608",
+       "Memory to know by which transactions cached answers of captured families are outdated; about an eighth more is "
+       "used. "
+       "0: none is certified, and a replica that captures tells no other of it.",
+       false, Number(FIELD(certification.max_bytes), 0, int64_t{1} << 30)},
       {"evidence.flush", "DURATION", "1s", "How often counted verdicts are written to the state store.", false,
        Duration(FIELD(evidence.flush), Milliseconds(50), Minutes(1))},
       {"evidence.lapse", "DURATION", "10s",

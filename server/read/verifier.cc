@@ -46,6 +46,8 @@ constexpr absl::Duration kInvalidationTime = absl::Milliseconds(100);
 
 // Confirmed keys belong to one burst as long as the next one comes within this.
 constexpr absl::Duration kBurstGap = absl::Seconds(2);
+// By then the certifier has come to a snapshot that was taken now: it asks ten times a second.
+constexpr absl::Duration kCertifierBehind = absl::Milliseconds(250);
 // Entries of the small memories below; each is forgotten as a whole where they are more.
 constexpr size_t kRemembered = 10'000;
 
@@ -202,6 +204,7 @@ struct Verifier::Judgement {
   diff::Comparison difference;  // Without differences: there is none.
   bool control_found = true;
   absl::Time committed_by = absl::InfiniteFuture();
+  uint64_t transaction = 0;  // From change capture.
   diff::Stranger stranger = diff::Stranger::kNobody;
   bool named = false;  // By the answer itself.
 };
@@ -500,6 +503,39 @@ void Verifier::Advance(const std::string& id, Episode* episode, const diff::Step
   if (step.verdict == Verdict::kConfirmed && step.proof != diff::Proof::kAtOnce) return CheckTwins(id, episode, step);
   if (step.verdict.has_value()) return Close(id, step);
   LookAgainIn(id, episode, step.look_again_in);
+  const Sample& sample = episode->opener->sample;
+  if (step.look_again_in <= kCertifierBehind || deps_.certifier == nullptr) return;
+  if (!sample.drawn.query.endpoint->captured) return;
+  deps_.executor->PostAfter(kCertifierBehind, [this, id, turn = episode->turn] { LearnFromCapture(id, turn); });
+}
+
+void Verifier::LearnFromCapture(const std::string& id, uint64_t turn) {
+  Episode* episode = Find(id);
+  if (episode == nullptr || episode->turn != turn || episode->looking) return;
+  const Sample& sample = episode->opener->sample;
+  const std::optional<cache::Standing> standing = StandingOf(sample);
+  // Where nothing was written, the answer changed by itself, and nobody knows when.
+  if (!standing.has_value() || standing->certificate != cache::Certificate::kOutdated) return;
+  const cache::Query& query = sample.drawn.query;
+  const std::optional<absl::Duration> since = deps_.certifier->UnchangedSince(
+      cache::CaptureMapHash(*query.catalog),
+      cache::HashesOf(*query.endpoint, query.tenant, CandidateFences(*query.endpoint, query.tenant, query.arguments)),
+      episode->rule.looks().back().snapshot);
+  if (!since.has_value()) return;
+  const diff::Step step = episode->rule.Learn(At(*since));
+  if (!step.verdict.has_value() && step.look_again_in > kCertifierBehind) return;  // The timer stays.
+  episode->last.committed_by = At(*since);
+  episode->last.transaction = standing->newest;
+  Advance(id, episode, step);
+}
+
+std::optional<cache::Standing> Verifier::StandingOf(const Sample& sample) const {
+  const cache::Query& query = sample.drawn.query;
+  if (deps_.certifier == nullptr || !query.endpoint->captured) return std::nullopt;
+  return deps_.certifier->Of(
+      cache::CaptureMapHash(*query.catalog),
+      cache::HashesOf(*query.endpoint, query.tenant, CandidateFences(*query.endpoint, query.tenant, query.arguments)),
+      sample.served.snapshot);
 }
 
 void Verifier::LookAgainIn(const std::string& id, Episode* episode, absl::Duration after) {
@@ -742,7 +778,10 @@ void Verifier::Confirm(const Episode& episode) {
   divergence.differences_total = episode.last.difference.differences_total;
   divergence.patterns = episode.last.difference.patterns;
   divergence.rule = std::string(diff::ProofName(episode.end.proof));
-  if (episode.end.proof == diff::Proof::kByCommit) divergence.committed_at = episode.last.committed_by;
+  if (episode.end.proof == diff::Proof::kByCommit) {
+    divergence.committed_at = episode.last.committed_by;
+    divergence.transaction = episode.last.transaction;
+  }
   divergence.unsafe = UnsafeBecause(endpoint, episode.last.stranger);
   divergence.freshness = endpoint.freshness;
   divergence.filled_at = external ? absl::UnixEpoch() : sample.served.loaded_at;
@@ -760,6 +799,12 @@ void Verifier::Confirm(const Episode& episode) {
   report->inputs.stranger = episode.last.stranger;
   report->inputs.named = episode.last.named;
   report->inputs.patterns = divergence.patterns;
+  if (const std::optional<cache::Standing> standing = StandingOf(sample);
+      standing.has_value() && standing->certificate != cache::Certificate::kUnknown) {
+    report->inputs.captured = {.any = standing->certificate == cache::Certificate::kOutdated,
+                               .transaction = standing->newest,
+                               .at = standing->committed_at};
+  }
   CountBurst(sample, &report->inputs);
   if (!external) report->specific = SpecificTags(endpoint, sample.drawn.query.tenant, sample.drawn.query.arguments);
   report->inputs.external = external;

@@ -8,8 +8,10 @@
 //      budget.
 //   3. Equal: matched. Unequal is not wrong yet: an episode, one for each (key, fill), looks again as the freshness
 //      rule says (diff/verdict/freshness.h), the candidate first and the control after it. Samples of the same fill
-//      join the open episode. Where one of them came from a near cache, that is the candidate as long as it serves the
-//      fill, whatever the store holds: a near cache that missed an invalidation must not look healed.
+//      join the open episode. Of a captured endpoint the case also hears, as soon as the certifier has come to what the
+//      control saw, since when that is the answer. Where one of them came from a near cache, that is the candidate as
+//      long as it serves the fill, whatever the store holds: a near cache that missed an invalidation must not look
+//      healed.
 //   4. Before it is confirmed, the control is read twice in one snapshot. What the two say differently is noise, and is
 //      taken out (diff/verdict/twin_check.h). If nothing is left, the episode is inconclusive; if what is left has not
 //      differed for long enough, it goes on.
@@ -55,6 +57,7 @@
 #include "base/metrics.h"
 #include "base/mutex.h"
 #include "base/random.h"
+#include "cache/certify/certifier.h"
 #include "cache/envelope/envelope.h"
 #include "cache/fill/filler.h"
 #include "cache/invalidate/invalidator.h"
@@ -109,6 +112,8 @@ struct Sample {
   absl::Duration served_at;     // Clock::Steady() before the caller was answered.
   std::optional<Truth> truth;   // What the caller was answered in SHADOW.
   NearSource* near = nullptr;   // Where the answer came from a near cache.
+  // What change capture knew about it when it was served; kUnknown where the endpoint is not captured.
+  cache::Certificate certificate = cache::Certificate::kUnknown;
 };
 
 class Verifier {
@@ -143,7 +148,8 @@ class Verifier {
     cache::Invalidator* invalidator = nullptr;  // Over that store. Null: repairs only remove the entry.
     base::Executor* executor = nullptr;
     const base::Clock* clock = nullptr;
-    base::Random* random = nullptr;  // Of `executor`.
+    base::Random* random = nullptr;               // Of `executor`.
+    const cache::Certifier* certifier = nullptr;  // Null: nothing is certified.
     diff::Ledger* ledger = nullptr;
     base::Metrics* metrics = nullptr;
     // Hears of every control statement of this replica. Null: the database is never slow.
@@ -229,6 +235,10 @@ class Verifier {
   void CheckTwins(const std::string& id, Episode* episode, const diff::Step& step);
   void Checked(const std::string& id, Episode* episode, const diff::Step& step, absl::StatusOr<NoiseProbe::Pair> pair);
   void LookAgainIn(const std::string& id, Episode* episode, absl::Duration after);
+  // What change capture knows by now of the last look.
+  void LearnFromCapture(const std::string& id, uint64_t turn);
+  // Of the sample's tags; absent where they are not captured.
+  std::optional<cache::Standing> StandingOf(const Sample& sample) const;
   void Close(std::string id, const diff::Step& step);
   void Remember(const std::string& id, Match match);
   void ShedEpisode(const std::string& id, base::Counter* why);

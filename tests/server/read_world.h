@@ -23,6 +23,7 @@
 #include "absl/time/time.h"
 #include "base/metrics.h"
 #include "base/random.h"
+#include "cache/certify/certifier.h"
 #include "cache/fill/filler.h"
 #include "cache/flight/flight.h"
 #include "cache/invalidate/invalidator.h"
@@ -121,6 +122,7 @@ class ReadWorld {
                   .executor = world.executor(),
                   .clock = world.clock(),
                   .random = world.random(),
+                  .certifier = &certifier,
                   .ledger = &ledger,
                   .metrics = &metrics,
                   .back_off = options.back_off,
@@ -134,6 +136,7 @@ class ReadWorld {
                                 .verifier = &verifier,
                                 .hot_keys = &hot_keys,
                                 .watermark = &watermark,
+                                .certifier = &certifier,
                                 .near = &near,
                                 .near_store = &near_store,
                                 .near_terms = &near_terms,
@@ -323,6 +326,7 @@ class ReadWorld {
   std::function<void(const std::vector<cache::TenantTag>&)> on_fenced;  // Hears of every invalidation.
   cache::Invalidator invalidator;
   cache::Watermark watermark;
+  cache::Certifier certifier{{.max_bytes = 4096}};  // Knows nothing until it is told to Begin.
   flags::Board board;
   CatalogHolder catalog;
   diff::Ledger ledger;

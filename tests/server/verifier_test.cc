@@ -159,6 +159,50 @@ TEST(VerifierTest, WhatWasCommittedWithinTheBoundIsWaitedFor) {
   EXPECT_EQ(w.Counts().healed, 1u);
 }
 
+TEST(VerifierTest, CaptureTellsThatWhatWasWrittenLongAgoIsNotWaitedFor) {
+  for (const bool touched : {true, false}) {
+    ReadWorld w({.freshness = absl::Seconds(10), .captured = true});
+    const auto catalog = w.catalog.Current();
+    const cache::Endpoint& endpoint = catalog->endpoints()[0];
+    const cache::TagHashes hashes = cache::HashesOf(endpoint, "acme", cache::FenceKeys(endpoint, "acme", {"1"}));
+    w.watermark.Cover(absl::InfiniteDuration());
+    // What a replica's own snapshot sees, as of now.
+    const auto advance = [&w] {
+      const auto now = w.world.clock()->Steady();
+      w.certifier.Advance(*cache::ParseSnapshot(w.database.Read(ReadWorld::Row("1")).snapshot), now, now);
+    };
+    w.certifier.Begin(cache::CaptureMapHash(*catalog), 1);
+    w.Write("1");
+    advance();
+    w.RouteCache(1'000'000);
+    w.Read("1");
+    w.Write("1");  // The fence is lost, and the log has it.
+    if (touched) {
+      const uint64_t transaction = cache::ParseSnapshot(w.database.Read(ReadWorld::Row("1")).snapshot)->xmax - 1;
+      w.certifier.Touch(transaction, hashes, w.world.clock()->Now(), w.world.clock()->Steady());
+    }
+    advance();
+    w.world.RunFor(absl::Seconds(15));
+    w.Read("1");
+    const absl::Time read_at = w.world.clock()->Now();
+    w.world.RunFor(absl::Milliseconds(20));
+    advance();
+    w.world.RunUntilIdle();
+    ASSERT_EQ(w.divergences.size(), 1u);
+    const diff::Divergence& divergence = w.divergences[0];
+    if (touched) {
+      EXPECT_EQ(divergence.rule, "by_commit");
+      EXPECT_LT(divergence.confirmed_at - read_at, absl::Seconds(1));
+      EXPECT_GT(divergence.transaction, 0u);
+      EXPECT_EQ(divergence.cause, "missed_invalidation");
+      EXPECT_THAT(divergence.cause_evidence, HasSubstr("wrote to what it depends on"));
+    } else {
+      EXPECT_EQ(divergence.rule, "by_observation");
+      EXPECT_EQ(divergence.cause, "hidden_input");
+    }
+  }
+}
+
 // ---- Repairs ----
 
 TEST(VerifierTest, ARepairFencesTheTagsThatNameTheKeysDataAndNoOthers) {
