@@ -94,6 +94,7 @@ absl::StatusOr<v1::DecideResponse> Decider::Decide(const v1::DecideRequest& requ
     token.set_after_cutover(flag.mode == flags::Mode::kCache);
     token.set_from_cache(route.from_cache);
     token.set_nonce(nonce);
+    token.set_sample_ppm(flag.sample_ppm);
     response.set_decision(deps_.tokens->Seal(token));
     response.set_good_for_us(absl::ToInt64Microseconds(options_.good_for));
   }

@@ -685,7 +685,8 @@ bool Observer::NoteChange(const Report& report) {
 }
 
 std::optional<diff::Ledger::Ticket> Observer::Sample(const Report& report) {
-  return deps_.ledger->Sampled(report.evidence, report.first ? std::optional(report.candidate_latency) : std::nullopt);
+  return deps_.ledger->Sampled(report.evidence, report.first ? std::optional(report.candidate_latency) : std::nullopt,
+                               {.ppm = report.token.decision().sample_ppm()});
 }
 
 std::vector<Observer::Read> Observer::TakeOut(const Report& report, bool all) {

@@ -279,6 +279,17 @@ TEST(ObserverTest, TheSameAnswerIsMatched) {
   EXPECT_EQ(w.Episodes(&w.a).size(), 3u);
 }
 
+TEST(ObserverTest, AReadStandsForThoseThatWereNotDrawn) {
+  ObservedWorld w;
+  w.Route({.mode = flags::Mode::kShadow, .sample_ppm = 250'000});
+  std::string decision;
+  for (int i = 0; decision.empty(); ++i) decision = w.Decide("1", absl::StrCat(i)).decision();
+  v1::ObservedRead read = w.Read(Level(1), Level(1));
+  read.set_decision(decision);
+  EXPECT_EQ(w.Observe(read).verdict(), "matched");
+  EXPECT_EQ(w.a.Counts().weighted.judged, 4'000'000u);
+}
+
 TEST(ObserverTest, AnEpisodeIsExercisedWhenItsKeyHeldAnotherAnswerBefore) {
   ObservedWorld w;
   w.Report("1", Level(1), Level(1));
