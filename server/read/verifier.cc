@@ -233,7 +233,8 @@ struct Verifier::Judgement {
   absl::Time committed_by = absl::InfiniteFuture();
   uint64_t transaction = 0;  // From change capture.
   diff::Stranger stranger = diff::Stranger::kNobody;
-  bool named = false;  // By the answer itself.
+  bool named = false;   // By the answer itself.
+  bool proven = false;  // Whosever the answer was before, it is wrong here by now.
 };
 
 // One (key, fill) that is being judged.
@@ -720,7 +721,7 @@ Verifier::Judgement Verifier::CompareInto(Look* look, const Sample& sample, cons
       judgement.control_found = truth.answer->found;
       judgement.committed_by = look->committed_by = CommittedBy(sample, truth);
       Recognise(sample, truth, &judgement);
-      look->never_right = judgement.named || judgement.stranger != diff::Stranger::kNobody ||
+      look->never_right = judgement.named || judgement.proven ||
                           (!judgement.difference.differences.empty() &&
                            judgement.difference.differences[0].kind == diff::DifferenceKind::kShape);
       break;
@@ -743,11 +744,16 @@ void Verifier::Recognise(const Sample& sample, const Truth& truth, Judgement* ju
     judgement->named = true;
     return;
   }
-  judgement->stranger = strangers_.Whose(QuestionOf(query), SaidIn(sample.served.body), deps_.clock->Steady());
+  const diff::Recognised recognised =
+      strangers_.Whose(QuestionOf(query), SaidIn(sample.served.body), deps_.clock->Steady());
+  judgement->stranger = recognised.stranger;
   // An answer that says whose it is, and says so rightly, is not another tenant's.
   if (judgement->stranger == diff::Stranger::kAnotherTenant && !query.endpoint->owner.empty()) {
     judgement->stranger = diff::Stranger::kNobody;
   }
+  // Data that moved from here to there may still be served for as long as the bound allows.
+  judgement->proven = judgement->stranger != diff::Stranger::kNobody &&
+                      recognised.since <= sample.candidate_at - query.endpoint->freshness;
 }
 
 absl::Time Verifier::CommittedBy(const Sample& sample, const Truth& truth) const {
