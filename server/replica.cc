@@ -62,13 +62,17 @@
 #include "server/read/batch_reader.h"
 #include "server/read/cached_reader.h"
 #include "server/read/catalog_holder.h"
+#include "server/read/decider.h"
 #include "server/read/inspector.h"
+#include "server/read/observer.h"
+#include "server/read/tokens.h"
 #include "server/read/verifier.h"
 #include "server/rpc/admin.h"
 #include "server/rpc/admin_services.h"
 #include "server/rpc/health_service.h"
 #include "server/rpc/http.h"
 #include "server/rpc/lane.h"
+#include "server/rpc/observe_service.h"
 #include "server/rpc/read_service.h"
 #include "server/rpc/readiness.h"
 
@@ -208,6 +212,9 @@ struct Replica::Parts {
   std::unique_ptr<diff::FileSpool> spool;  // Null: none.
   std::unique_ptr<diff::Flusher> flusher;
   std::unique_ptr<Verifier> verifier;
+  std::unique_ptr<Tokens> tokens;
+  std::unique_ptr<Decider> decider;
+  std::unique_ptr<Observer> observer;
   std::unique_ptr<CatalogLoader> loader;
   FleetLives lives;
   base::ThreadPool state_pool;
@@ -225,6 +232,7 @@ struct Replica::Parts {
 
   std::unique_ptr<Admin> admin;
   std::unique_ptr<AdminServices> admin_services;
+  std::unique_ptr<ObserveService> observe_service;
   std::unique_ptr<ReadService> read_service;
   std::vector<std::unique_ptr<LaneParts>> lanes;
   std::array<uint64_t, 5> near_counted = {};
@@ -284,6 +292,7 @@ absl::Status Replica::Drain() {
 
   // What was confirmed is recorded, then everything that was counted is flushed.
   const auto settled = std::make_shared<absl::Notification>();
+  p.observer->Shutdown();
   p.background.Post([&p, settled] { p.verifier->Shutdown([settled] { settled->Notify(); }); });
   settled->WaitForNotificationWithTimeout(options_.drain_timeout);
   struct Flushed {
@@ -400,6 +409,21 @@ void Replica::Parts::BuildVerification() {
             if (const auto flags = board.Current()) now.flags = flags->revision();
             return now;
           }});
+  tokens = std::make_unique<Tokens>(redaction_secret, random.Next(), &clock);
+  decider = std::make_unique<Decider>(
+      Decider::Options{.seed = base::SystemSeed()},
+      Decider::Deps{.board = &board, .catalog = &catalogs, .tokens = tokens.get(), .metrics = &metrics});
+  observer = std::make_unique<Observer>(
+      Observer::Options{.reads_max = options.verification.queue,
+                        .max_rounds = options.verification.max_rounds,
+                        .redaction_secret = redaction_secret},
+      Observer::Deps{.catalog = &catalogs,
+                     .tokens = tokens.get(),
+                     .executor = &background,
+                     .clock = &clock,
+                     .ledger = &ledger,
+                     .metrics = &metrics,
+                     .record = [this](diff::Divergence divergence) { flusher->Record(std::move(divergence)); }});
   verifier = std::make_unique<Verifier>(
       Verifier::Options{.queries_per_second = static_cast<double>(options.verification.budget_per_second),
                         .burst = static_cast<double>(options.verification.budget_per_second),
@@ -626,6 +650,7 @@ absl::Status Replica::Parts::Serve() {
           }});
   admin_services = std::make_unique<AdminServices>(
       AdminServices::Options{.purge_timeout = options.flags.lease + absl::Seconds(10)}, admin.get());
+  observe_service = std::make_unique<ObserveService>(ObserveService::Options(), decider.get(), observer.get());
   read_service = std::make_unique<ReadService>(ReadService::Options(), &metrics);
 
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -641,6 +666,7 @@ absl::Status Replica::Parts::Serve() {
   builder.SetResourceQuota(grpc::ResourceQuota("admin").SetMaxThreads(kAdminThreadsMax));
   builder.RegisterService(read_service->service());
   builder.RegisterService(&health);
+  builder.RegisterService(observe_service->service());
   for (grpc::Service* service : admin_services->services()) builder.RegisterService(service);
   for (size_t i = 0; i < options.lanes; ++i) {
     lanes.push_back(std::make_unique<LaneParts>(

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <initializer_list>
 #include <map>
 #include <set>
 #include <utility>
@@ -244,7 +245,11 @@ class Compiler {
     if (endpoint.warm > kMostWarm) {
       Refuse(path + ".warm", absl::StrCat(endpoint.warm, " is out of range; expected at most ", kMostWarm));
     }
-    if (declared.has_external()) CompileExternal(path, declared.external(), &endpoint);
+    if (declared.observed()) {
+      CompileObserved(path, &endpoint);
+    } else if (declared.has_external()) {
+      CompileExternal(path, declared.external(), &endpoint);
+    }
     CompileVerification(path, declared, &endpoint);
     AddDigests(declared, &endpoint);
     return endpoint;
@@ -332,6 +337,7 @@ class Compiler {
 
   void CompileStatement(const std::string& path, const v1::Endpoint& declared, Endpoint* endpoint) {
     const std::string sql_path = path + ".sql";
+    if (declared.observed()) return;
     if (declared.sql().empty()) return Refuse(sql_path, "missing; expected one SELECT that uses :tenant");
     std::vector<std::string> names = {"tenant"};
     for (const ParameterDecl& parameter : endpoint->parameters) names.push_back(parameter.name);
@@ -356,6 +362,7 @@ class Compiler {
   }
 
   void CompileTags(const std::string& path, const v1::Endpoint& declared, Endpoint* endpoint) {
+    if (declared.observed()) return;
     if (declared.tags().empty() && !declared.has_external()) {
       Refuse(path + ".tags",
              "missing; expected at least one, such as `account:{account}`: without it nothing can be invalidated");
@@ -396,15 +403,29 @@ class Compiler {
     return pieces;
   }
 
+  void RefuseDeclared(const std::string& path, std::initializer_list<const char*> fields, absl::string_view why) {
+    for (const char* field : fields) {
+      const std::string field_path = absl::StrCat(path, ".", field);
+      if (places_.positions.contains(field_path)) Refuse(field_path, why);
+    }
+  }
+
+  void CompileObserved(const std::string& path, Endpoint* endpoint) {
+    // What says how a side is read, or kept.
+    RefuseDeclared(path,
+                   {"sql", "result", "timeout", "ttl", "negative_ttl", "tags", "schema", "compress_above", "near",
+                    "refresh_early", "stale_while_revalidate", "warm", "external", "committed_at", "noise_ppm"},
+                   "the application reads both sides of this one, so it means nothing here; remove it, or observed");
+    endpoint->observed = true;
+    endpoint->refresh_early = false;
+  }
+
   void CompileExternal(const std::string& path, const v1::External& declared, Endpoint* endpoint) {
     // What says how Shadowline keeps and fills a value of its own.
-    for (const char* field : {"ttl", "negative_ttl", "schema", "compress_above", "near", "refresh_early",
-                              "stale_while_revalidate", "warm"}) {
-      const std::string field_path = absl::StrCat(path, ".", field);
-      if (places_.positions.contains(field_path)) {
-        Refuse(field_path, "the application fills this cache, so it means nothing here; remove it, or external");
-      }
-    }
+    RefuseDeclared(
+        path,
+        {"ttl", "negative_ttl", "schema", "compress_above", "near", "refresh_early", "stale_while_revalidate", "warm"},
+        "the application fills this cache, so it means nothing here; remove it, or external");
     endpoint->refresh_early = false;
 
     const std::string external_path = path + ".external";
@@ -640,7 +661,8 @@ absl::StatusOr<ParsedCatalog> ParseCatalogWithPositions(absl::string_view yaml, 
   for (const CapturedTable& table : captured) captured_families.insert(table.families.begin(), table.families.end());
   // No capture invalidates what an application caches by itself.
   for (Endpoint& endpoint : endpoints) {
-    endpoint.captured = captured_families.contains(endpoint.family) && !endpoint.external.has_value();
+    endpoint.captured =
+        captured_families.contains(endpoint.family) && !endpoint.external.has_value() && !endpoint.observed;
   }
   parsed.catalog =
       std::make_shared<const CompiledCatalog>(revision, std::move(document), std::move(endpoints), std::move(captured));

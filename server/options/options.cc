@@ -298,7 +298,8 @@ const std::vector<Field>& Fields() {
       {"verification.redaction_secret", "SECRET", "",
        "Keys the digests that stand for values in evidence; at least 16 bytes, the same for all replicas. Empty: a "
        "random one "
-       "for the life of the process, so that digests of different replicas cannot be compared.",
+       "for the life of the process, so that digests of different replicas cannot be compared, and a replica takes no "
+       "other's decisions on observed endpoints.",
        true, StoreRedactionSecret},
       {"verification.max_rounds", "N", "5", "Looks at a differing answer before it is inconclusive.", false,
        Number(FIELD(verification.max_rounds), 1, 100)},

@@ -8,6 +8,7 @@
 #include "cache/capture/lsn.h"
 #include "cache/key/key.h"
 #include "server/read/candidate.h"
+#include "server/read/request_names.h"
 
 namespace shadowline::server {
 namespace {
@@ -15,25 +16,12 @@ namespace {
 namespace v1 = shadowline::v1;
 using cache::Found;
 
-constexpr size_t kNameBytesMax = 128;
 // Longest life in a near cache. An answer ends there when its value does in Redis, but that is known by the filling
 // replica's clock alone: whatever that says, an answer outlives its value by no more than this.
 constexpr absl::Duration kNearTtlMost = absl::Seconds(5);
 // An answer that was loaded after a write is a recent one for so many freshness bounds.
 constexpr int kRecentBounds = 10;
 constexpr char kTooLate[] = "the call's deadline passed before the database was asked";
-
-absl::Status CheckNames(const v1::ReadRequest& request) {
-  if (request.tenant().empty())
-    return absl::InvalidArgumentError("tenant: missing; name the tenant whose data is read");
-  if (request.endpoint().empty()) return absl::InvalidArgumentError("endpoint: missing; expected family/endpoint");
-  if (request.tenant().size() > kNameBytesMax) return absl::InvalidArgumentError("tenant: longer than 128 bytes");
-  if (request.endpoint().size() > kNameBytesMax) return absl::InvalidArgumentError("endpoint: longer than 128 bytes");
-  if (request.request_id().size() > kNameBytesMax) {
-    return absl::InvalidArgumentError("request_id: longer than 128 bytes");
-  }
-  return absl::OkStatus();
-}
 
 // Until when an answer may be served: the end of its TTL or, where the endpoint says so, its freshness bound later.
 absl::Time ServableUntil(const cache::Endpoint& endpoint, const cache::CachedAnswer& answer) {
@@ -244,6 +232,10 @@ absl::Status CachedReader::LookUp(Op* op) {
   if (op->endpoint == nullptr) {
     return absl::NotFoundError(
         absl::StrCat("endpoint ", request.endpoint(), ": not in catalog revision ", op->catalog->revision()));
+  }
+  if (op->endpoint->observed) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "endpoint ", request.endpoint(), ": the application reads this one itself; use Decide and Observe"));
   }
   if (!flags->HasTenant(request.tenant())) {
     return absl::NotFoundError(absl::StrCat("tenant ", request.tenant(), ": not among the catalog's tenants"));

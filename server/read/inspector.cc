@@ -146,6 +146,10 @@ absl::Status Inspector::Prepare(const v1::InspectRequest& request, Look* look) c
     return absl::FailedPreconditionError(
         absl::StrCat("endpoint ", endpoint->name, ": the application fills its cache, under keys of its own"));
   }
+  if (endpoint->observed) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("endpoint ", endpoint->name, ": the application reads it, and its cache, itself"));
+  }
   v1::ReadRequest read;
   *read.mutable_parameters() = request.parameters();
   ASSIGN_OR_RETURN(const auto arguments, cache::CanonicalArguments(*endpoint, read));

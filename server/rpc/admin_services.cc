@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
 #include "server/rpc/deadline.h"
+#include "server/rpc/places.h"
 #include "server/rpc/status.h"
 #include "shadowline/v1/cache.grpc.pb.h"
 #include "shadowline/v1/catalog.grpc.pb.h"
@@ -59,25 +60,6 @@ class DivergenceRpc final : public v1::DivergenceService::Service {
 
  private:
   Admin* const admin_;
-};
-
-// How many calls of a kind are under way.
-class Places {
- public:
-  explicit Places(size_t limit) : limit_(limit) {}
-  bool Take() {
-    base::MutexLock lock(&mutex_);
-    return taken_ < limit_ && ++taken_ > 0;
-  }
-  void Leave() {
-    base::MutexLock lock(&mutex_);
-    --taken_;
-  }
-
- private:
-  const size_t limit_;
-  base::Mutex mutex_;
-  size_t taken_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 // What a call of Admin that does not block comes to. Shared with its callback, which may come after the RPC has given

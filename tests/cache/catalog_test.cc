@@ -253,6 +253,47 @@ TEST(CatalogTest, ValuesOutOfRangeAreRefused) {
   EXPECT_THAT(RefusalOf("duration: 1h", "sample_by: tenant"), HasSubstr("expected requests or keys"));
 }
 
+TEST(CatalogTest, AnObservedEndpointHasNoStatement) {
+  const auto observed = [](absl::string_view more) {
+    return absl::StrCat(R"(version: 1
+families:
+  stock:
+    endpoints:
+      level:
+        observed: true
+        parameters: {id: {type: integer}, viewer: {type: text}}
+        identity: [viewer]
+        freshness: 3s
+        compare: {ignore: ["$.at"]}
+        evidence: show
+        owner: /tenant
+        authorization: true
+)",
+                        more);
+  };
+  const auto catalog = ParseCatalog(observed(""), 1);
+  ASSERT_TRUE(catalog.ok()) << catalog.status();
+  const Endpoint* level = (*catalog)->Find("stock/level");
+  EXPECT_TRUE(level->observed);
+  EXPECT_EQ(level->sql, "");
+  EXPECT_EQ(level->freshness, absl::Seconds(3));
+  EXPECT_EQ(level->owner, "/tenant");
+  EXPECT_TRUE(level->authorization);
+  EXPECT_TRUE(level->show_values);
+  EXPECT_FALSE(level->refresh_early);
+  EXPECT_THAT(level->tags, IsEmpty());
+  EXPECT_EQ(level->parameters.size(), 2u);
+
+  for (const char* field :
+       {"sql: SELECT 1", "result: rows", "timeout: 1s", "ttl: 30s", "negative_ttl: 1s", "tags: [all]", "schema: 2",
+        "compress_above: 0", "near: true", "refresh_early: true", "stale_while_revalidate: true", "warm: 1",
+        "external: {key: \"{tenant}:{id}:{viewer}\"}", "committed_at: /at", "noise_ppm: 1"}) {
+    const std::string name(absl::string_view(field).substr(0, absl::string_view(field).find(':')));
+    EXPECT_THAT(Refusal(observed(absl::StrCat("        ", field, "\n"))),
+                HasSubstr(absl::StrCat("stock.endpoints.level.", name, ": the application reads both sides")));
+  }
+}
+
 TEST(CatalogTest, SaysWhatVerificationMayRelyOn) {
   const auto declared = [](absl::string_view fields) { return Edited({{"ttl: 30s", fields}}); };
   const auto catalog = ParseCatalog(declared(R"(ttl: 30s

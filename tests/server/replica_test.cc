@@ -649,9 +649,10 @@ TEST_F(ReplicaTest, AReadyReplicaIsServingAndListsItsServices) {
   grpc::Slice slice;
   ASSERT_TRUE(reply.DumpToSingleSlice(&slice).ok());
   const std::string services(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  for (const char* service : {"shadowline.v1.ReadService", "shadowline.v1.CacheService", "shadowline.v1.CatalogService",
-                              "shadowline.v1.RolloutService", "shadowline.v1.FlagService",
-                              "shadowline.v1.DivergenceService", "grpc.health.v1.Health"}) {
+  for (const char* service :
+       {"shadowline.v1.ReadService", "shadowline.v1.CacheService", "shadowline.v1.CatalogService",
+        "shadowline.v1.RolloutService", "shadowline.v1.FlagService", "shadowline.v1.DivergenceService",
+        "shadowline.v1.ObserveService", "grpc.health.v1.Health"}) {
     EXPECT_THAT(services, HasSubstr(service));
   }
   context.TryCancel();

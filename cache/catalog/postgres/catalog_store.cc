@@ -284,7 +284,9 @@ absl::StatusOr<ApplyResult> PostgresCatalogStore::Apply(absl::string_view yaml, 
   RETURN_IF_ERROR(source_->Transact([&](pqxx::work& work) -> absl::Status {
     Findings findings;
     BecomeControl(&work);
-    for (const Endpoint& endpoint : parsed.catalog->endpoints()) CheckEndpoint(&work, parsed, endpoint, &findings);
+    for (const Endpoint& endpoint : parsed.catalog->endpoints()) {
+      if (!endpoint.observed) CheckEndpoint(&work, parsed, endpoint, &findings);
+    }
     CheckCapture(&work, parsed, &findings);
     tenants = ReadTenants(&work, parsed, &findings);
     return findings.Result();
