@@ -1,0 +1,44 @@
+// Recogniser says of an answer that an application's cache served, and that is not the control's, whether it is
+// somebody else's: by the owner that it names, where the endpoint declares that, or by what the control has said lately
+// to others (diff/verdict/strangers.h).
+//
+// Threads: compatible.
+#ifndef SHADOWLINE_SERVER_READ_RECOGNISER_H_
+#define SHADOWLINE_SERVER_READ_RECOGNISER_H_
+
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "cache/catalog/catalog.h"
+#include "cache/origin/control.h"
+#include "diff/verdict/strangers.h"
+
+namespace shadowline::server {
+
+diff::Question QuestionOf(const cache::Query& query);
+
+// Why nobody may be served such an answer, as diff::Divergence::unsafe; empty: it is wrong, and no more.
+std::string UnsafeBecause(const cache::Endpoint& endpoint, diff::Stranger stranger);
+
+class Recogniser {
+ public:
+  struct Recognised {
+    diff::Stranger stranger = diff::Stranger::kNobody;
+    bool named = false;  // By the answer itself.
+  };
+
+  // `served` and `control` are both sides' JSON texts, `control` empty for "not found".
+  Recognised Recognise(const cache::Endpoint& endpoint, absl::string_view tenant, const diff::Question& question,
+                       absl::string_view served, absl::string_view control, absl::Duration now);
+  // What the control says is somebody's answer from now on: after Recognise, since it was nobody's when that was
+  // served.
+  void Heard(const diff::Question& question, absl::string_view control, absl::Duration now);
+
+ private:
+  diff::Strangers strangers_;
+};
+
+}  // namespace shadowline::server
+
+#endif  // SHADOWLINE_SERVER_READ_RECOGNISER_H_
