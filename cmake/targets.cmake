@@ -6,11 +6,15 @@ set(SHADOWLINE_WARNINGS -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-v
   # GCC 12 sees overlaps in std::string that are not there (its bug 105651).
   -Wno-restrict)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
-  list(APPEND SHADOWLINE_WARNINGS -Wthread-safety)
+  list(APPEND SHADOWLINE_WARNINGS -Wthread-safety -Wno-unknown-warning-option)
 endif()
 
 if(SHADOWLINE_SANITIZE STREQUAL "address")
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=address,undefined)
+elseif(SHADOWLINE_SANITIZE STREQUAL "fuzzer")
+  set(CMAKE_CXX_FLAGS_RELEASE "-O1")
+  add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=address,undefined)
 elseif(SHADOWLINE_SANITIZE STREQUAL "thread")
   add_compile_options(-fsanitize=thread -fno-omit-frame-pointer -g1)

@@ -30,6 +30,9 @@
 #include "cache/capture/watermark.h"
 #include "cache/catalog/parse.h"
 #include "cache/catalog/postgres/catalog_store.h"
+#include "cache/certify/certifier.h"
+#include "cache/certify/postgres/feed_listener.h"
+#include "cache/certify/postgres/feed_sender.h"
 #include "cache/fill/filler.h"
 #include "cache/invalidate/invalidator.h"
 #include "cache/near/near_cache.h"
@@ -84,6 +87,7 @@ constexpr absl::Duration kRetryMax = absl::Seconds(2);
 // gRPC's synchronous threads: admin calls, watches and health. Beyond it gRPC answers RESOURCE_EXHAUSTED.
 constexpr int kAdminThreadsMax = 64;
 constexpr absl::Duration kGaugesEvery = absl::Seconds(1);
+constexpr size_t kTwinsQueue = 4;
 constexpr absl::Duration kRefreshTenantsEvery = absl::Seconds(60);
 
 // A random UUID (version 4), in its text form.
@@ -126,6 +130,7 @@ struct Replica::Parts {
         visibility(o.source.url, 1),
         board(&clock, o.flags.lease),
         near_terms(o.flags.lease),
+        certifier({.max_bytes = o.certification.max_bytes}),
         catalog_store(
             {.changed_channel = flags::kChangedChannel, .search_path = o.source.search_path, .role = o.source.role},
             &state, &source),
@@ -181,9 +186,11 @@ struct Replica::Parts {
   flags::Board board;
   CatalogHolder catalogs;
   cache::NearTerms near_terms;
+  cache::Certifier certifier;
   cache::PostgresCatalogStore catalog_store;
   diff::PostgresEvidence evidence;
   diff::Ledger ledger;
+  diff::NoiseBook noise;
   cache::FillFlight flight;
   BackOff back_off;
 
@@ -191,6 +198,7 @@ struct Replica::Parts {
   std::unique_ptr<cache::PostgresControl> control_pool;
   std::unique_ptr<cache::AdmittedControl> control;  // What callers wait for.
   std::unique_ptr<cache::PostgresControl> verification_control;
+  std::unique_ptr<cache::PostgresControl> twin_control;
   std::shared_ptr<const cache::TlsContext> redis_tls;  // Null: no TLS.
   std::unique_ptr<cache::RedisStore> store;
   std::unique_ptr<cache::Filler> filler;
@@ -217,6 +225,8 @@ struct Replica::Parts {
   std::unique_ptr<rollout::PostgresLeadership> leadership;
   std::unique_ptr<rollout::Controller> controller;
   std::unique_ptr<flags::Poller> poller;
+  std::unique_ptr<cache::FeedSender> feed_sender;  // Null: nothing is certified, or never captured.
+  std::unique_ptr<cache::FeedListener> feed_listener;
   std::unique_ptr<cache::CaptureStream> capture;
   std::unique_ptr<cache::OutboxDrain> outbox;
 
@@ -267,6 +277,8 @@ absl::Status Replica::Drain() {
   if (p.controller != nullptr) p.controller->Stop();
   p.capture->Stop();
   if (p.outbox != nullptr) p.outbox->Stop();
+  if (p.feed_sender != nullptr) p.feed_sender->Stop();
+  if (p.feed_listener != nullptr) p.feed_listener->Stop();
   p.admin_services->StopWatches();
   p.health.Stop();
   p.server->Shutdown(absl::ToChronoTime(p.clock.Now() + options_.drain_timeout));
@@ -368,6 +380,8 @@ void Replica::Parts::BuildVerification() {
       control_pool.get(), &clock, &metrics);
   verification_control = std::make_unique<cache::PostgresControl>(
       ControlOptions("verify", options.verification.connections, options.verification.queue), &clock, &metrics);
+  // One pair at a time, on two connections; the verifier hands it no more.
+  twin_control = std::make_unique<cache::PostgresControl>(ControlOptions("twins", 1, kTwinsQueue), &clock, &metrics);
   store = std::make_unique<cache::RedisStore>(RedisOptions(), &background, &clock, &random);
   filler = std::make_unique<cache::Filler>(cache::Filler::Options(), store.get(), verification_control.get(), &flight,
                                            &background, &clock, &random);
@@ -388,12 +402,13 @@ void Replica::Parts::BuildVerification() {
       Inspector::Deps{.board = &board, .catalog = &catalogs, .store = store.get(), .clock = &clock});
   flusher = std::make_unique<diff::Flusher>(
       &ledger, &evidence, &background, diff::Flusher::On(&state_pool),
-      diff::Flusher::Options{.interval = options.evidence.flush, .spool = spool.get(), .revisions = [this] {
-                               diff::Flusher::Revisions now;
-                               if (const auto catalog = catalogs.Current()) now.catalog = catalog->revision();
-                               if (const auto flags = board.Current()) now.flags = flags->revision();
-                               return now;
-                             }});
+      diff::Flusher::Options{
+          .interval = options.evidence.flush, .noise = &noise, .spool = spool.get(), .revisions = [this] {
+            diff::Flusher::Revisions now;
+            if (const auto catalog = catalogs.Current()) now.catalog = catalog->revision();
+            if (const auto flags = board.Current()) now.flags = flags->revision();
+            return now;
+          }});
   tokens = std::make_unique<Tokens>(redaction_secret, random.Next(), &clock);
   decider = std::make_unique<Decider>(
       Decider::Options{.seed = base::SystemSeed()},
@@ -417,11 +432,14 @@ void Replica::Parts::BuildVerification() {
                         .redaction_secret = std::move(redaction_secret)},
       Verifier::Deps{.store = store.get(),
                      .control = verification_control.get(),
+                     .twins = twin_control.get(),
+                     .noise = &noise,
                      .filler = filler.get(),
                      .invalidator = invalidator.get(),
                      .executor = &background,
                      .clock = &clock,
                      .random = &random,
+                     .certifier = certifier.enabled() ? &certifier : nullptr,
                      .ledger = &ledger,
                      .metrics = &metrics,
                      .back_off = &back_off,
@@ -483,29 +501,46 @@ void Replica::Parts::BuildCapture() {
                           .invisible = [this](auto transactions,
                                               auto done) { FindInvisible(std::move(transactions), std::move(done)); },
                           .drop = [this](auto drops, auto done) { DropFamilies(std::move(drops), std::move(done)); }});
-  capture = std::make_unique<cache::CaptureStream>(
-      cache::CaptureStream::Options{.source = options.source.url,
-                                    .state = options.state.url,
-                                    .slot = options.capture.slot,
-                                    .publication = options.capture.slot,
-                                    .search_path = options.source.search_path,
-                                    .role = options.source.role,
-                                    .lead = options.capture.enabled,
-                                    .patience = options.capture.patience},
-      cache::CaptureStream::Deps{.clock = &clock,
-                                 .sink = fencer.get(),
-                                 .watermark = &watermark,
-                                 .metrics = &metrics,
-                                 .on_state = [](cache::CaptureState now, const std::string& why) {
-                                   Log(now == cache::CaptureState::kSlotLost || now == cache::CaptureState::kRefused
-                                           ? Level::kError
-                                           : Level::kInfo,
-                                       "capture", {{"state", cache::CaptureStateName(now)}, {"why", why}});
-                                 }});
+  if (certifier.enabled()) {
+    feed_listener = std::make_unique<cache::FeedListener>(
+        cache::FeedListener::Options{
+            .state = options.state.url, .source = options.source.url, .slot = options.capture.slot},
+        cache::FeedListener::Deps{.clock = &clock, .certifier = &certifier, .metrics = &metrics});
+  }
+  if (options.capture.enabled && certifier.enabled()) {
+    feed_sender = std::make_unique<cache::FeedSender>(
+        cache::FeedSender::Options{
+            .connection_string = options.state.url, .slot = options.capture.slot, .name = replica_id},
+        cache::FeedSender::Deps{.clock = &clock, .metrics = &metrics});
+  }
+  cache::FeedWriter* const feed = feed_sender == nullptr ? nullptr : feed_sender->writer();
+  const auto log_state = [](cache::CaptureState now, const std::string& why) {
+    const bool wrong = now == cache::CaptureState::kSlotLost || now == cache::CaptureState::kRefused;
+    Log(wrong ? Level::kError : Level::kInfo, "capture", {{"state", cache::CaptureStateName(now)}, {"why", why}});
+  };
+  capture =
+      std::make_unique<cache::CaptureStream>(cache::CaptureStream::Options{.source = options.source.url,
+                                                                           .state = options.state.url,
+                                                                           .slot = options.capture.slot,
+                                                                           .publication = options.capture.slot,
+                                                                           .search_path = options.source.search_path,
+                                                                           .role = options.source.role,
+                                                                           .lead = options.capture.enabled,
+                                                                           .patience = options.capture.patience},
+                                             cache::CaptureStream::Deps{.clock = &clock,
+                                                                        .sink = fencer.get(),
+                                                                        .watermark = &watermark,
+                                                                        .metrics = &metrics,
+                                                                        .on_state = log_state,
+                                                                        .feed = feed});
   if (!options.capture.enabled) return;
   outbox = std::make_unique<cache::OutboxDrain>(
       cache::OutboxDrain::Options{.connection_string = options.state.url},
-      cache::OutboxDrain::Deps{.clock = &clock, .sink = fencer.get(), .metrics = &metrics});
+      // Transactions of another database say nothing about snapshots of the source.
+      cache::OutboxDrain::Deps{.clock = &clock,
+                               .sink = fencer.get(),
+                               .metrics = &metrics,
+                               .feed = options.state.url == options.source.url ? feed : nullptr});
 }
 
 void Replica::Parts::FindInvisible(std::vector<uint64_t> transactions,
@@ -672,6 +707,7 @@ absl::Status Replica::Parts::Serve() {
                            .verifier = verifier.get(),
                            .hot_keys = &parts->hot_keys,
                            .watermark = &watermark,
+                           .certifier = certifier.enabled() ? &certifier : nullptr,
                            .near = parts->near.get(),
                            .near_store = parts->near_feed == nullptr ? nullptr : parts->near_feed->store(),
                            .near_terms = &near_terms,
@@ -688,6 +724,8 @@ absl::Status Replica::Parts::Serve() {
   loader->Load();
   poller->Start();
   if (controller != nullptr) controller->Start();
+  if (feed_listener != nullptr) feed_listener->Start();
+  if (feed_sender != nullptr) feed_sender->Start();
   capture->Start();
   if (outbox != nullptr) outbox->Start();
   UpdateGauges();
@@ -733,6 +771,10 @@ void Replica::Parts::UpdateGauges() {
         {{"families", covered ? "served from the cache again" : "read from the database until it has caught up"},
          {"state", cache::CaptureStateName(capture->state())}});
   }
+  metrics
+      .AddGauge("shadowline_certification_age_seconds",
+                "How long ago the snapshot was taken up to which cached answers are certified; -1: there is none.")
+      ->Set(certifier.as_of() < absl::ZeroDuration() ? -1 : absl::ToDoubleSeconds(clock.Steady() - certifier.as_of()));
   // A replica that has lost PostgreSQL can answer nothing; another one may have a better way there.
   if (leased) {
     readiness.SetMet("flags");

@@ -16,6 +16,10 @@
 #include "absl/time/time.h"
 #include "shadowline/v1/catalog.pb.h"
 
+namespace shadowline::diff {
+class MessageReader;
+}
+
 namespace shadowline::cache {
 
 enum class ParameterType { kText, kInteger, kNumber, kBoolean, kTextSet, kIntegerSet, kTextList, kIntegerList };
@@ -39,7 +43,7 @@ struct TagPiece {
 
 // Where an application keeps its own answers, and how they are read.
 struct ExternalCache {
-  enum class Format { kJson, kEnvelope };
+  enum class Format { kJson, kEnvelope, kProtobuf };
   enum class Compression { kNone, kGzip, kZstd };
 
   std::vector<TagPiece> key;
@@ -47,7 +51,8 @@ struct ExternalCache {
   // has no key: another read could have the same.
   std::string delimiters;
   Format format = Format::kJson;
-  std::string payload;  // JSON Pointers into an envelope.
+  std::shared_ptr<const diff::MessageReader> message;  // kProtobuf.
+  std::string payload;                                 // JSON Pointers into an envelope, or a message.
   std::string version;
   Compression compression = Compression::kNone;
   std::optional<std::string> not_found;
@@ -127,6 +132,8 @@ class CompiledCatalog {
   const std::vector<Endpoint>& endpoints() const { return endpoints_; }
   // Sorted by name.
   const std::vector<CapturedTable>& captured() const { return captured_; }
+  // A digest: equal for equal maps, of tables and of what their values are made into.
+  const std::string& capture_map() const { return capture_map_; }
   // Some endpoint is served from near caches.
   bool any_near() const { return any_near_; }
   // Null: no such endpoint. `name` is "family/endpoint".
@@ -137,6 +144,7 @@ class CompiledCatalog {
   const shadowline::v1::Catalog document_;
   const std::vector<Endpoint> endpoints_;
   const std::vector<CapturedTable> captured_;
+  const std::string capture_map_;
   bool any_near_ = false;
   absl::flat_hash_map<std::string, const Endpoint*> index_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <initializer_list>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -23,6 +24,7 @@
 #include "cache/key/key.h"
 #include "cache/key/text.h"
 #include "diff/compare/path.h"
+#include "diff/message/message_reader.h"
 
 namespace shadowline::cache {
 namespace {
@@ -129,6 +131,14 @@ class Compiler {
       Refuse("version", document_.version() == 0 ? "missing; expected 1" : "unknown version; expected 1");
     }
     CheckTenants();
+    for (const auto& [name, base64] : document_.descriptors()) {
+      std::string& bytes = descriptors_[name];
+      if (!absl::Base64Unescape(base64, &bytes)) {
+        Refuse(absl::StrCat("descriptors.", name),
+               "not Base64; expected what `protoc --include_imports "
+               "--descriptor_set_out` writes, in Base64");
+      }
+    }
     std::vector<Endpoint> endpoints;
     // Protobuf's maps have no order; the catalog's is by name.
     const std::map<std::string, v1::Family> families(document_.families().begin(), document_.families().end());
@@ -424,18 +434,32 @@ class Compiler {
     CompileExternalKey(external_path + ".key", declared.key(), *endpoint, &external);
 
     const bool envelope = declared.format() == "envelope";
-    external.format = envelope ? ExternalCache::Format::kEnvelope : ExternalCache::Format::kJson;
-    if (!envelope && !declared.format().empty() && declared.format() != "json") {
+    const bool protobuf = declared.format() == "protobuf";
+    external.format = envelope   ? ExternalCache::Format::kEnvelope
+                      : protobuf ? ExternalCache::Format::kProtobuf
+                                 : ExternalCache::Format::kJson;
+    if (!envelope && !protobuf && !declared.format().empty() && declared.format() != "json") {
       Refuse(external_path + ".format",
-             absl::StrCat("`", declared.format(), "` is unknown; expected json or envelope"));
+             absl::StrCat("`", declared.format(), "` is unknown; expected json, envelope or protobuf"));
     }
     if (envelope && declared.payload().empty()) {
       Refuse(external_path + ".payload", "missing; expected where in the envelope the answer is, such as /data");
     }
+    if (protobuf) {
+      external.message = FindMessage(external_path + ".message", declared.message());
+      if (declared.payload().empty() && endpoint->shape == ResultShape::kRows) {
+        Refuse(external_path + ".payload",
+               "missing; a message is no array: expected where the rows are, such as /rows");
+      }
+    } else if (!declared.message().empty()) {
+      Refuse(external_path + ".message", "only a message has one; remove it, or say `format: protobuf`");
+    }
     for (const auto& [field, pointer] : {std::pair("payload", &declared.payload()), {"version", &declared.version()}}) {
       if (pointer->empty()) continue;
       const std::string pointer_path = absl::StrCat(external_path, ".", field);
-      if (!envelope) Refuse(pointer_path, "only an envelope has one; remove it, or say `format: envelope`");
+      if (!envelope && !protobuf) {
+        Refuse(pointer_path, "only an envelope has one; remove it, or say `format: envelope`");
+      }
       const absl::StatusOr<JsonPointer> parsed = ParseJsonPointer(*pointer);
       if (!parsed.ok()) Refuse(pointer_path, absl::StrCat("`", *pointer, "`: ", parsed.status().message()));
     }
@@ -451,6 +475,26 @@ class Compiler {
              absl::StrCat("`", declared.compression(), "` is unknown; expected none, gzip or zstd"));
     }
     if (declared.has_not_found()) external.not_found = declared.not_found();
+  }
+
+  // In the first of the descriptor sets, by their names, that has it.
+  std::shared_ptr<const diff::MessageReader> FindMessage(const std::string& path, const std::string& name) {
+    if (name.empty()) {
+      Refuse(path, "missing; expected the full name of a message from `descriptors`, such as shop.v1.Quote");
+      return nullptr;
+    }
+    for (const auto& [set_name, bytes] : descriptors_) {
+      absl::StatusOr<std::shared_ptr<const diff::MessageReader>> reader = diff::MessageReader::Create(bytes, name);
+      if (reader.ok()) return *std::move(reader);
+      if (absl::IsNotFound(reader.status())) continue;
+      // Said once, whatever uses it.
+      if (faulty_descriptors_.insert(set_name).second) {
+        Refuse(absl::StrCat("descriptors.", set_name), reader.status().message());
+      }
+      return nullptr;
+    }
+    Refuse(path, absl::StrCat("no descriptor set under `descriptors` has a message `", name, "`"));
+    return nullptr;
   }
 
   // Two reads never have one key: everything that an answer depends on is in it, and what is between two values tells
@@ -553,7 +597,7 @@ class Compiler {
     if (!refused) check(path, diff::CompiledRules::Compile(RulesFrom(rules)).status());
   }
 
-  static void AddDigests(const v1::Endpoint& declared, Endpoint* endpoint) {
+  void AddDigests(const v1::Endpoint& declared, Endpoint* endpoint) {
     // Each part after its length: nothing runs into its neighbour.
     std::string statement;
     const auto add = [](std::string* to, absl::string_view part) { absl::StrAppend(to, part.size(), ":", part); };
@@ -577,6 +621,10 @@ class Compiler {
         add(&definition, *part);
       }
       definition.push_back(external.has_not_found() ? '!' : '.');
+      if (!external.message().empty()) {
+        add(&definition, external.message());
+        for (const auto& [name, bytes] : descriptors_) add(&definition, bytes);
+      }
     }
     endpoint->definition_id = absl::BytesToHexString(base::Digest128(definition)).substr(0, 16);
   }
@@ -584,6 +632,8 @@ class Compiler {
   const v1::Catalog& document_;
   const ParsedCatalog& places_;
   Findings* const findings_;
+  std::map<std::string, std::string> descriptors_;  // Decoded.
+  std::set<std::string> faulty_descriptors_;
 };
 
 }  // namespace

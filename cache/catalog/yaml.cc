@@ -6,6 +6,7 @@
 #include <yaml-cpp/parser.h>
 
 #include <map>
+#include <optional>
 #include <set>
 #include <sstream>
 
@@ -135,6 +136,27 @@ class TreeBuilder final : public YAML::EventHandler {
   size_t total_ = 0;
 };
 
+// Where brackets are open beyond kMaxYamlOpen. No document of a person has so many, its statements and comments
+// included.
+std::optional<Position> TooManyOpen(absl::string_view text) {
+  Position position;
+  size_t open = 0;
+  for (const char c : text) {
+    if (c == '[' || c == '{') {
+      if (++open > kMaxYamlOpen) return position;
+    } else if (open > 0 && (c == ']' || c == '}')) {
+      --open;
+    }
+    if (c == '\n') {
+      ++position.line;
+      position.column = 1;
+    } else {
+      ++position.column;
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const YamlNode>> ReadYaml(absl::string_view text) {
@@ -143,6 +165,10 @@ absl::StatusOr<std::shared_ptr<const YamlNode>> ReadYaml(absl::string_view text)
                   absl::StrCat("the document has ", text.size(), " bytes; at most ", kMaxYamlBytes, " are accepted"));
   }
   if (!IsText(text)) return Refuse({}, "the document is not valid UTF-8 without NUL");
+  if (const std::optional<Position> at = TooManyOpen(text)) {
+    return Refuse(*at, absl::StrCat("nested deeper than ", kMaxYamlDepth, " levels: more than ", kMaxYamlOpen,
+                                    " brackets and braces are open"));
+  }
   try {
     std::istringstream stream{std::string(text)};
     YAML::Parser parser(stream);

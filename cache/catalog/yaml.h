@@ -22,6 +22,9 @@ inline constexpr size_t kMaxYamlBytes = 4 << 20;
 inline constexpr size_t kMaxYamlWeight = 200'000;  // A node weighs 1, and a long scalar more: see YamlNode::weight.
 inline constexpr size_t kYamlBytesPerWeight = 256;
 inline constexpr size_t kMaxYamlDepth = 32;
+// Brackets and braces that are not closed, wherever they stand: the parser looks for the end of each before it says
+// that it has begun.
+inline constexpr size_t kMaxYamlOpen = 1000;
 
 // Both count from 1.
 struct Position {

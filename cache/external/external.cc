@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "cache/external/decompress.h"
 #include "cache/external/json_text.h"
+#include "diff/message/message_reader.h"
 
 namespace shadowline::cache {
 namespace {
@@ -31,13 +32,12 @@ ExternalAnswer Answer(bool found, absl::string_view body, absl::string_view vers
 // The answer in `text`, and its version.
 absl::StatusOr<std::vector<absl::string_view>> Parts(const ExternalCache& external, absl::string_view text) {
   std::vector<JsonPointer> pointers;
-  if (external.format == ExternalCache::Format::kJson) {
-    pointers.emplace_back();
-  } else {
-    for (const std::string* pointer : {&external.payload, &external.version}) {
-      if (pointer->empty()) continue;
-      ASSIGN_OR_RETURN(pointers.emplace_back(), ParseJsonPointer(*pointer));
-    }
+  pointers.emplace_back();  // The whole: JSON alone, or a message without a payload.
+  if (!external.payload.empty()) {
+    ASSIGN_OR_RETURN(pointers.back(), ParseJsonPointer(external.payload));
+  }
+  if (!external.version.empty()) {
+    ASSIGN_OR_RETURN(pointers.emplace_back(), ParseJsonPointer(external.version));
   }
   ASSIGN_OR_RETURN(std::vector<absl::string_view> found, FindInJson(text, pointers));
   for (absl::string_view part : found) {
@@ -77,6 +77,11 @@ absl::StatusOr<ExternalAnswer> DecodeExternal(const Endpoint& endpoint, absl::st
     text = plain;
   }
   if (external.not_found.has_value() && text == *external.not_found) return Answer(false, "", "");
+  std::string json;
+  if (external.format == ExternalCache::Format::kProtobuf) {
+    ASSIGN_OR_RETURN(json, external.message->ToJson(text));
+    text = json;
+  }
   ASSIGN_OR_RETURN(const std::vector<absl::string_view> parts, Parts(external, text));
   const absl::string_view body = parts[0];
   if (external.not_found.has_value() && body == *external.not_found) return Answer(false, "", parts[1]);

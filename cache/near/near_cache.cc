@@ -139,7 +139,8 @@ bool NearCache::Stands(const Entry& entry) {
 size_t NearCache::BytesOf(const Entry& entry, const std::vector<std::string>& fence_keys) {
   const auto text = [](const std::string& bytes) { return bytes.capacity() + kTextOverhead; };
   size_t bytes = sizeof(Entry) + kEntryOverhead + text(entry.key) + text(entry.value.fill_id) +
-                 text(entry.value.answer.body) + text(entry.value.answer.snapshot);
+                 text(entry.value.answer.body) + text(entry.value.answer.snapshot) +
+                 entry.value.tag_hashes.capacity() * sizeof(uint32_t);
   for (const std::string& fence_key : fence_keys) {
     // As if it was this entry's alone.
     bytes += sizeof(Watched) + kFenceOverhead + fence_key.size() + kTextOverhead;

@@ -78,6 +78,7 @@ class NearCache {
   struct Value {
     CachedAnswer answer;
     std::string fill_id;
+    std::vector<uint32_t> tag_hashes;  // For the certifier (cache/certify/certifier.h), where there is one.
   };
 
   // A point in the order of invalidations; one that is default-made is refused.

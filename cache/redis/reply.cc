@@ -15,9 +15,10 @@ constexpr int kElementsMax = 1 << 18;
 // hiredis builds a tree through these, top down. Objects live in the reader's root, so nothing is ever freed.
 Reply* Place(const redisReadTask* task) {
   if (task->parent != nullptr) return &static_cast<Reply*>(task->parent->obj)->elements[task->idx];
-  Reply* const root = static_cast<Reply*>(task->privdata);
-  root->elements.clear();
-  return root;
+  ReplyRoot* const root = static_cast<ReplyRoot*>(task->privdata);
+  root->reply.elements.clear();
+  root->elements = 0;
+  return &root->reply;
 }
 
 void* CreateText(const redisReadTask* task, char* bytes, size_t length) {
@@ -30,9 +31,11 @@ void* CreateText(const redisReadTask* task, char* bytes, size_t length) {
 }
 
 void* CreateArray(const redisReadTask* task, int elements) {
-  if (elements > kElementsMax)
-    return nullptr;  // hiredis takes it for a lack of memory, which is what it would come to.
   Reply* const reply = Place(task);
+  ReplyRoot* const root = static_cast<ReplyRoot*>(task->privdata);
+  // hiredis takes it for a lack of memory, which is what it would come to.
+  if (elements > kElementsMax - root->elements) return nullptr;
+  root->elements += elements;
   reply->type = Reply::Type::kArray;
   reply->elements.resize(elements);
   return reply;

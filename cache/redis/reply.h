@@ -28,9 +28,16 @@ struct Reply {
   std::vector<Reply> elements;
 };
 
+// A reply that is being built.
+struct ReplyRoot {
+  Reply reply;
+  int elements = 0;  // Of all its arrays.
+};
+
 class ReplyReader {
  public:
-  // A reply that needs more than `max_bytes` is refused.
+  // A reply that needs more than `max_bytes` is refused, and one whose arrays, inside each other, claim more than 2^18
+  // elements: each is room that a dozen bytes can ask for.
   explicit ReplyReader(size_t max_bytes);
   ReplyReader(const ReplyReader&) = delete;
   ReplyReader& operator=(const ReplyReader&) = delete;
@@ -44,7 +51,7 @@ class ReplyReader {
  private:
   const size_t max_bytes_;
   redisReader* const reader_;
-  Reply root_;
+  ReplyRoot root_;
 };
 
 // Appends `command` and its arguments as Redis' protocol wants them.

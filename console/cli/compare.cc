@@ -11,6 +11,8 @@
 #include "base/status.h"
 #include "diff/compare/compare.h"
 #include "diff/compare/json.h"
+#include "diff/compare/patch.h"
+#include "diff/message/message_reader.h"
 
 namespace shadowline::console {
 namespace {
@@ -141,17 +143,35 @@ Comparison CompareTexts(absl::string_view a, absl::string_view b, const diff::Co
   return diff::Compare({true, a}, {true, b}, rules);
 }
 
-absl::StatusOr<Comparison> CompareLine(const Json& line) {
-  if (line.type != Json::Type::kObject) return absl::InvalidArgumentError("expected an object with id, a, b and rules");
-  const Json* a = line.Find("a");
-  const Json* b = line.Find("b");
-  for (const auto& [name, side] : {std::make_pair("a", a), std::make_pair("b", b)}) {
-    if (side == nullptr || side->type != Json::Type::kString) {
-      return absl::InvalidArgumentError(absl::StrCat(name, ": expected a JSON text, as a string"));
+// What a line calls its sides.
+struct SideNames {
+  absl::string_view a = "a";
+  absl::string_view b = "b";
+};
+
+SideNames NamesIn(const Json& line) {
+  const bool named =
+      line.type == Json::Type::kObject && (line.Find("control") != nullptr || line.Find("candidate") != nullptr);
+  return named ? SideNames{"control", "candidate"} : SideNames{};
+}
+
+absl::StatusOr<Comparison> CompareLine(const Json& line, const SideNames& names) {
+  if (line.type != Json::Type::kObject) {
+    return absl::InvalidArgumentError("expected an object with id, a and b (or control and candidate), and rules");
+  }
+  std::vector<absl::string_view> texts;
+  for (const absl::string_view name : {names.a, names.b}) {
+    const Json* side = line.Find(name);
+    if (side == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat(name, ": expected a JSON text as a string, or a JSON value"));
     }
+    texts.push_back(side->type == Json::Type::kString ? side->string : side->text);
+  }
+  if (names.a != "a" && (line.Find("a") != nullptr || line.Find("b") != nullptr)) {
+    return absl::InvalidArgumentError("expected a and b, or control and candidate");
   }
   ASSIGN_OR_RETURN(const diff::CompiledRules rules, ReadRules(line.Find("rules")));
-  return CompareTexts(a->string, b->string, rules);
+  return CompareTexts(texts[0], texts[1], rules);
 }
 
 void AppendSide(std::string* out, absl::string_view name, const std::string& text) {
@@ -163,7 +183,7 @@ void AppendSide(std::string* out, absl::string_view name, const std::string& tex
   }
 }
 
-std::string RenderLine(absl::string_view id, const absl::StatusOr<Comparison>& result) {
+std::string RenderLine(absl::string_view id, const SideNames& names, const absl::StatusOr<Comparison>& result) {
   const bool error = !result.ok() || result->verdict == Comparison::Verdict::kError;
   const bool differ = !error && result->verdict == Comparison::Verdict::kDiffer;
   std::string out = absl::StrCat("{\"id\":", id, ",\"verdict\":\"", error ? "error" : (differ ? "differ" : "equal"),
@@ -173,14 +193,17 @@ std::string RenderLine(absl::string_view id, const absl::StatusOr<Comparison>& r
       absl::StrAppend(&out, out.back() == '[' ? "" : ",", "{\"pointer\":");
       diff::AppendQuoted(&out, difference.pointer);
       absl::StrAppend(&out, ",\"kind\":\"", diff::KindName(difference.kind), "\"");
-      AppendSide(&out, "a", difference.control);
-      AppendSide(&out, "b", difference.candidate);
+      AppendSide(&out, names.a, difference.control);
+      AppendSide(&out, names.b, difference.candidate);
       absl::StrAppend(&out, "}");
     }
   }
   absl::StrAppend(&out, "]");
   if (result.ok() && result->differences_total > result->differences.size()) {
     absl::StrAppend(&out, ",\"differences_total\":", result->differences_total);
+  }
+  if (differ) {
+    absl::StrAppend(&out, ",\"fingerprint\":\"", diff::Fingerprint(/*endpoint=*/"", result->patterns), "\"");
   }
   if (result.ok() && !result->excuses.empty()) {
     absl::StrAppend(&out, ",\"excuses\":{");
@@ -207,16 +230,18 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
 }
 
+absl::StatusOr<diff::CompiledRules> RulesIn(const std::string& rules_json) {
+  if (rules_json.empty()) return diff::CompiledRules();
+  const auto document = JsonDocument::Parse(rules_json);
+  if (!document.ok()) return base::Annotate(document.status(), "rules");
+  return ReadRules(&(*document)->root());
+}
+
 absl::StatusOr<Comparison> CompareFiles(const std::string& path_a, const std::string& path_b,
                                         const std::string& rules_json) {
   ASSIGN_OR_RETURN(const std::string a, ReadFile(path_a));
   ASSIGN_OR_RETURN(const std::string b, ReadFile(path_b));
-  diff::CompiledRules rules;
-  if (!rules_json.empty()) {
-    const auto document = JsonDocument::Parse(rules_json);
-    if (!document.ok()) return base::Annotate(document.status(), "rules");
-    ASSIGN_OR_RETURN(rules, ReadRules(&(*document)->root()));
-  }
+  ASSIGN_OR_RETURN(const diff::CompiledRules rules, RulesIn(rules_json));
   Comparison result = CompareTexts(a, b, rules);
   if (result.verdict == Comparison::Verdict::kError) {
     return absl::InvalidArgumentError(absl::StrCat(path_a, " and ", path_b, ": ", result.error));
@@ -224,11 +249,34 @@ absl::StatusOr<Comparison> CompareFiles(const std::string& path_a, const std::st
   return result;
 }
 
-}  // namespace
+absl::StatusOr<std::string> PatchFiles(const std::string& path_a, const std::string& path_b,
+                                       const std::string& rules_json) {
+  ASSIGN_OR_RETURN(const std::string a, ReadFile(path_a));
+  ASSIGN_OR_RETURN(const std::string b, ReadFile(path_b));
+  ASSIGN_OR_RETURN(const diff::CompiledRules rules, RulesIn(rules_json));
+  return diff::MakePatch(a, b, rules);
+}
 
-int CompareFiles(const std::string& path_a, const std::string& path_b, const std::string& rules_json, std::ostream& out,
-                 std::ostream& err) {
-  const absl::StatusOr<Comparison> result = CompareFiles(path_a, path_b, rules_json);
+absl::StatusOr<Comparison> CompareMessages(const std::string& path_a, const std::string& path_b,
+                                           const std::string& descriptors, const std::string& message,
+                                           const std::string& rules_json) {
+  ASSIGN_OR_RETURN(const std::string set, ReadFile(descriptors));
+  auto reader = diff::MessageReader::Create(set, message);
+  if (!reader.ok()) return base::Annotate(reader.status(), descriptors);
+  ASSIGN_OR_RETURN(const std::string a, ReadFile(path_a));
+  ASSIGN_OR_RETURN(const std::string b, ReadFile(path_b));
+  ASSIGN_OR_RETURN(const diff::CompiledRules rules, RulesIn(rules_json));
+  const absl::StatusOr<std::string> a_json = (*reader)->ToJson(a);
+  if (!a_json.ok()) return base::Annotate(a_json.status(), path_a);
+  const absl::StatusOr<std::string> b_json = (*reader)->ToJson(b);
+  // What is no message is no JSON either: a shape.
+  Comparison result = diff::Compare({true, *a_json}, {true, b_json.ok() ? *b_json : ""}, rules);
+  if (!b_json.ok()) result.error = absl::StrCat(path_b, ": ", b_json.status().message());
+  if (result.verdict == Comparison::Verdict::kError) return absl::InvalidArgumentError(result.error);
+  return result;
+}
+
+int Report(const absl::StatusOr<Comparison>& result, std::ostream& out, std::ostream& err) {
   if (!result.ok()) {
     err << "compare: " << std::string(result.status().message()) << "\n";
     return 2;
@@ -250,17 +298,41 @@ int CompareFiles(const std::string& path_a, const std::string& path_b, const std
   return 1;
 }
 
+}  // namespace
+
+int CompareFiles(const std::string& path_a, const std::string& path_b, const std::string& rules_json, std::ostream& out,
+                 std::ostream& err) {
+  return Report(CompareFiles(path_a, path_b, rules_json), out, err);
+}
+
+int CompareMessages(const std::string& path_a, const std::string& path_b, const std::string& descriptors,
+                    const std::string& message, const std::string& rules_json, std::ostream& out, std::ostream& err) {
+  return Report(CompareMessages(path_a, path_b, descriptors, message, rules_json), out, err);
+}
+
+int PatchFiles(const std::string& path_a, const std::string& path_b, const std::string& rules_json, std::ostream& out,
+               std::ostream& err) {
+  const absl::StatusOr<std::string> patch = PatchFiles(path_a, path_b, rules_json);
+  if (!patch.ok()) {
+    err << "compare: " << std::string(patch.status().message()) << "\n";
+    return 2;
+  }
+  out << *patch << "\n";
+  return *patch == "[]" ? 0 : 1;
+}
+
 int CompareJsonLines(std::istream& in, std::ostream& out) {
   for (std::string line; std::getline(in, line);) {
     if (absl::StripAsciiWhitespace(line).empty()) continue;
     const auto document = JsonDocument::Parse(line, diff::LoneSurrogates::kKeep);
     if (!document.ok()) {
-      out << RenderLine("null", base::Annotate(document.status(), "the line is not JSON"));
+      out << RenderLine("null", SideNames(), base::Annotate(document.status(), "the line is not JSON"));
       continue;
     }
     const Json& root = (*document)->root();
     const Json* id = root.type == Json::Type::kObject ? root.Find("id") : nullptr;
-    out << RenderLine(id == nullptr ? "null" : id->text, CompareLine(root));
+    const SideNames names = NamesIn(root);
+    out << RenderLine(id == nullptr ? "null" : id->text, names, CompareLine(root, names));
   }
   out.flush();
   return out ? 0 : 2;

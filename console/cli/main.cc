@@ -164,7 +164,10 @@ struct Arguments {
   std::string file_a;
   std::string file_b;
   std::string rules;
+  std::string descriptors;
+  std::string message;
   bool json_lines = false;
+  bool patch = false;
 };
 
 class CommandLine {
@@ -302,18 +305,28 @@ void CommandLine::Declare() {
   CLI::App* compare =
       Verb(&app_, "compare", "Compare two JSON files, or pairs on stdin, as verification does", [&](Verbs& verbs) {
         if (a.json_lines) return verbs.CompareLines();
-        if (!a.file_b.empty()) return verbs.Compare(a.file_a, a.file_b, a.rules);
+        if (!a.file_b.empty()) return verbs.Compare(a.file_a, a.file_b, a.rules, a.descriptors, a.message, a.patch);
         return Usage("two files or --jsonl are expected");
       });
   CLI::Option* files = compare->add_option("A", a.file_a, "The truth, a JSON file");
   compare->add_option("B", a.file_b, "What is compared with it");
   CLI::Option* rules = compare->add_option("--rules", a.rules,
-                                           "JSON file of what is excused: ignore, arrays, tolerance, "
-                                           "instants, null_is_absent, extensible");
+                                           "What is excused, a JSON file, or the JSON itself: {ignore, arrays, "
+                                           "tolerance, instants, null_is_absent, extensible}");
+  CLI::Option* descriptors = compare->add_option(
+      "--descriptors", a.descriptors, "The files are Protobuf messages, of a type in this FileDescriptorSet");
+  CLI::Option* message = compare->add_option("--message", a.message, "The full name of that type");
+  descriptors->needs(message);
+  message->needs(descriptors);
   compare
-      ->add_flag("--jsonl", a.json_lines, "Lines of {id, a, b, rules} on stdin, {id, verdict, differences} on stdout")
+      ->add_flag("--jsonl", a.json_lines,
+                 "Lines of {id, a, b, rules} on stdin, {id, verdict, differences, fingerprint, excuses} on stdout")
       ->excludes(files)
-      ->excludes(rules);
+      ->excludes(rules)
+      ->excludes(descriptors);
+  compare->add_flag("--patch", a.patch, "Print the JSON Patch (RFC 6902) that turns A into B")
+      ->needs(files)
+      ->excludes(descriptors);
 
   app_.add_subcommand("version", "Print the version")->callback([this] {
     run_ = [this] {

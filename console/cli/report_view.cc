@@ -37,6 +37,25 @@ std::string LedgerText(const v1::Ledger& ledger, const Style& style) {
                       "\n");
 }
 
+// What an endpoint says differently by itself.
+std::string NoiseText(const v1::Report& report, const Style& style) {
+  Table table({{"ENDPOINT"},
+               {"WHERE"},
+               {"PAIRS", Align::kRight},
+               {"DIFFERED", Align::kRight},
+               {"SHARE", Align::kRight},
+               {"95 % BETWEEN"}});
+  for (const v1::Noise& noise : report.noise()) {
+    const Color color = noise.differed() == 0 ? Color::kDim : noise.pattern().empty() ? Color::kPlain : Color::kYellow;
+    table.AddRow({Cell(noise.endpoint(), color), Cell(noise.pattern().empty() ? "anywhere" : noise.pattern(), color),
+                  Cell(Count(noise.pairs()), color), Cell(Count(noise.differed()), color),
+                  Cell(Share(noise.differed(), noise.pairs()), color),
+                  Cell(absl::StrCat(Percent(noise.low_ppm()), " and ", Percent(noise.high_ppm())), color)});
+  }
+  return absl::StrCat(table.Render(style),
+                      Cut("what two readings of one snapshot say differently: no fault of the cache", style), "\n");
+}
+
 std::string ReasonWords(v1::ReadReason reason) {
   switch (reason) {
     case v1::READ_REASON_MODE_DATABASE:
@@ -112,6 +131,11 @@ std::string ReportText(const v1::Report& report, const Style& style) {
 
   section("Divergence groups");
   absl::StrAppend(&text, report.groups().empty() ? "None.\n" : GroupTable(report.groups(), style));
+
+  if (!report.noise().empty()) {
+    section("Noise");
+    absl::StrAppend(&text, NoiseText(report, style));
+  }
 
   section("Flips");
   if (report.flips().empty()) {

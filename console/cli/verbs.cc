@@ -379,16 +379,25 @@ int Verbs::Warm(const std::string& tenant, const std::vector<std::string>& tags)
   });
 }
 
-int Verbs::Compare(const std::string& file_a, const std::string& file_b, const std::string& rules_file) {
+int Verbs::Compare(const std::string& file_a, const std::string& file_b, const std::string& rules_or_file,
+                   const std::string& descriptors, const std::string& message, bool patch) {
   std::string rules;
-  if (!rules_file.empty()) {
-    absl::StatusOr<std::string> content = ReadFile(rules_file);
+  if (absl::StartsWith(rules_or_file, "{")) {
+    rules = rules_or_file;
+  } else if (!rules_or_file.empty()) {
+    absl::StatusOr<std::string> content = ReadFile(rules_or_file);
     if (!content.ok()) return Fail(content.status());
     rules = *std::move(content);
   }
   std::ostringstream out;
   std::ostringstream err;
-  if (options_.json) {
+  if (patch) {
+    const int code = PatchFiles(file_a, file_b, rules, out, err);
+    if (!err.str().empty()) output_.Error(err.str());
+    output_.Write(out.str());
+    return code;
+  }
+  if (options_.json && message.empty()) {
     const absl::StatusOr<std::string> a = ReadFile(file_a);
     if (!a.ok()) return Fail(a.status());
     const absl::StatusOr<std::string> b = ReadFile(file_b);
@@ -403,7 +412,8 @@ int Verbs::Compare(const std::string& file_a, const std::string& file_b, const s
     };
     return is("equal") ? 0 : is("differ") ? kDiffers : kCannotJudge;
   }
-  const int code = CompareFiles(file_a, file_b, rules, out, err);
+  const int code = message.empty() ? CompareFiles(file_a, file_b, rules, out, err)
+                                   : CompareMessages(file_a, file_b, descriptors, message, rules, out, err);
   if (!err.str().empty()) output_.Error(err.str());
   for (const absl::string_view line : absl::StrSplit(out.str(), '\n', absl::SkipEmpty())) {
     output_.Write(absl::StrCat(Printable(line), "\n"));

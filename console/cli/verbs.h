@@ -79,8 +79,10 @@ class Verbs {
   int Purge(const v1::PurgeRequest& request);
   int Warm(const std::string& tenant, const std::vector<std::string>& tags);
 
-  // Needs no server. `rules_file` may be empty.
-  int Compare(const std::string& file_a, const std::string& file_b, const std::string& rules_file);
+  // Needs no server. `rules_or_file`: empty, the JSON itself, or a file. The files are messages where `message` is not
+  // empty. `patch`: prints what turns the first into the second instead.
+  int Compare(const std::string& file_a, const std::string& file_b, const std::string& rules_or_file,
+              const std::string& descriptors, const std::string& message, bool patch);
   int CompareLines();
 
  private:

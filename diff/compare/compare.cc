@@ -64,24 +64,29 @@ std::string Clip(std::string text) {
 
 void AppendPointerSegment(std::string* out, absl::string_view name) {
   out->push_back('/');
-  for (const char c : name) {
-    if (c == '~') {
+  while (true) {
+    const auto special = std::find_if(name.begin(), name.end(), [](char c) {
+      return c == '~' || c == '/' || static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+    });
+    out->append(name.begin(), special);
+    if (special == name.end()) return;
+    if (*special == '~') {
       out->append("~0");
-    } else if (c == '/') {
+    } else if (*special == '/') {
       out->append("~1");
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      absl::StrAppend(out, "\\u", absl::Hex(static_cast<int>(c), absl::kZeroPad4));
     } else {
-      out->push_back(c);
+      absl::StrAppend(out, "\\u", absl::Hex(static_cast<int>(*special), absl::kZeroPad4));
     }
+    name.remove_prefix(special + 1 - name.begin());
   }
 }
 
 // One comparison of two trees: collects differences and excuses into a Comparison.
 class Walker {
  public:
-  Walker(const std::vector<Rule>& rules, const Show& show, Comparison* result)
-      : rules_(rules), show_(show), result_(result) {}
+  // By digests: what is equal by value is known by its digest, which both trees have then.
+  Walker(const std::vector<Rule>& rules, bool by_digests, const Show& show, Comparison* result)
+      : rules_(rules), by_digests_(by_digests), show_(show), result_(result) {}
 
   void Run(const Json& control, const Json& candidate) {
     Where where;
@@ -298,11 +303,12 @@ class Walker {
       const Where down = Down(where, Member(member.name));
       if (IgnoreRule(down, member) != nullptr) continue;
       if (member.type == Json::Type::kNull && FindRule(RuleKind::kNullIsAbsent, down) != nullptr) continue;
-      hash = absl::HashOf(hash, member.name, Fold(member, down));
+      hash += absl::HashOf(member.name, Fold(member, down));  // In any order.
     }
-    return hash;
+    return absl::HashOf(hash);
   }
   uint64_t FoldExactly(const Json& value) {
+    if (by_digests_) return value.digest.low;
     const bool exactly = std::exchange(exactly_, true);
     const uint64_t fold = Fold(value, Where());
     exactly_ = exactly;
@@ -315,9 +321,14 @@ class Walker {
 
   // --- Walking.
 
+  // Whether they are known to be equal, without a look at what is inside.
+  bool Known(const Json& control, const Json& candidate) const {
+    return by_digests_ ? control.digest == candidate.digest : control.text == candidate.text;
+  }
+
   void Walk(const Json& control, const Json& candidate, const Where& where) {
     if (++steps_; GaveUp() || (quiet_ && different_)) return;
-    if (control.text == candidate.text) return;
+    if (Known(control, candidate)) return;
     const Rule* rule = IgnoreRule(where, control);
     if (rule == nullptr) rule = IgnoreRule(where, candidate);
     if (rule != nullptr) {
@@ -380,21 +391,30 @@ class Walker {
   }
 
   void WalkObjects(const Json& control, const Json& candidate, const Where& where) {
-    auto a = control.items().begin();
-    auto b = candidate.items().begin();
-    const auto a_end = control.items().end();
-    const auto b_end = candidate.items().end();
-    while (a != a_end || b != b_end) {
-      if (b == b_end || (a != a_end && a->name < b->name)) {
-        Lone(*a, DifferenceKind::kMissing, where);
-        ++a;
-      } else if (a == a_end || b->name < a->name) {
-        Lone(*b, DifferenceKind::kExtra, where);
-        ++b;
+    using Members = absl::InlinedVector<const Json*, 16>;
+    Members a, b;
+    const size_t overlap = std::min(control.size, candidate.size);
+    for (size_t i = 0; i < std::max(control.size, candidate.size); ++i) {
+      // Most are written in one order and the same, and are soon out of the way.
+      if (i < overlap && Known(control.children[i], candidate.children[i]) &&
+          control.children[i].name == candidate.children[i].name) {
+        continue;
+      }
+      if (i < control.size) a.push_back(&control.children[i]);
+      if (i < candidate.size) b.push_back(&candidate.children[i]);
+    }
+    for (Members* members : {&a, &b}) {
+      std::sort(members->begin(), members->end(), [](const Json* x, const Json* y) { return x->name < y->name; });
+    }
+    for (size_t i = 0, j = 0; i < a.size() || j < b.size();) {
+      if (j == b.size() || (i < a.size() && a[i]->name < b[j]->name)) {
+        Lone(*a[i++], DifferenceKind::kMissing, where);
+      } else if (i == a.size() || b[j]->name < a[i]->name) {
+        Lone(*b[j++], DifferenceKind::kExtra, where);
       } else {
-        WalkDown(*a, *b, where, Member(a->name));
-        ++a;
-        ++b;
+        WalkDown(*a[i], *b[j], where, Member(a[i]->name));
+        ++i;
+        ++j;
       }
     }
   }
@@ -437,17 +457,23 @@ class Walker {
     }
     std::vector<uint64_t> a = FoldItems(control);
     std::vector<uint64_t> b = FoldItems(candidate);
+    const size_t prefix = std::mismatch(a.begin(), a.begin() + overlap, b.begin()).first - a.begin();
+    size_t suffix = 0;
+    while (suffix < overlap - prefix && a[a.size() - 1 - suffix] == b[b.size() - 1 - suffix]) ++suffix;
     if (a.size() == b.size()) {
-      if (a != b && SortedEqual(a, b)) {
-        if (!EqualUnderRules(control, candidate, where)) return Report(DifferenceKind::kOrder, control, candidate);
+      const auto sorted_middle = [&](const std::vector<uint64_t>& folds) {
+        std::vector<uint64_t> middle(folds.begin() + prefix, folds.end() - suffix);
+        std::sort(middle.begin(), middle.end());
+        return middle;
+      };
+      if (prefix + suffix < a.size() && sorted_middle(a) == sorted_middle(b) &&
+          !EqualUnderRules(control, candidate, where)) {
+        return Report(DifferenceKind::kOrder, control, candidate);
       }
       for (size_t i = 0; i < overlap; ++i)
         WalkDown(control.children[i], candidate.children[i], where, Item(control, i));
       return;
     }
-    const size_t prefix = std::mismatch(a.begin(), a.begin() + overlap, b.begin()).first - a.begin();
-    size_t suffix = 0;
-    while (suffix < overlap - prefix && a[a.size() - 1 - suffix] == b[b.size() - 1 - suffix]) ++suffix;
     if (AnyCounts(control, overlap - suffix, a.size() - suffix, where) ||
         AnyCounts(candidate, overlap - suffix, b.size() - suffix, where)) {
       Report(DifferenceKind::kLength, control, candidate);
@@ -472,11 +498,6 @@ class Walker {
     folds.reserve(array.size);
     for (const Json& item : array.items()) folds.push_back(FoldExactly(item));
     return folds;
-  }
-  static bool SortedEqual(std::vector<uint64_t> a, std::vector<uint64_t> b) {
-    std::sort(a.begin(), a.end());
-    std::sort(b.begin(), b.end());
-    return a == b;
   }
 
   void LoneItem(const Json& array, size_t index, DifferenceKind kind, const Where& where) {
@@ -633,18 +654,45 @@ class Walker {
   }
 
   const std::vector<Rule>& rules_;
+  const bool by_digests_;
   const Show& show_;
   Comparison* const result_;
   absl::flat_hash_map<const Json*, const Rule*> located_;              // By the queries of rules, in either document.
   absl::flat_hash_map<const Json*, std::unique_ptr<Kept>> shortened_;  // By the array.
   absl::flat_hash_map<const Json*, const Kept*> kept_;                 // By the first of the items.
-  std::vector<PathStep> path_;
+  absl::InlinedVector<PathStep, 8> path_;
   std::set<std::string> patterns_;
   uint64_t steps_ = 0;
   size_t misses_ = 0;
   bool quiet_ = false;  // Only whether they differ is asked: nothing is collected, the first difference ends it.
   bool different_ = false;
   bool exactly_ = false;  // No query counts.
+};
+
+// A reader of this thread's, so that most comparisons allocate nothing for it.
+class BorrowedReader {
+ public:
+  BorrowedReader() {
+    if (Spare().empty()) return;
+    reader_ = std::move(Spare().back());
+    Spare().pop_back();
+  }
+  ~BorrowedReader() {
+    if (reader_.held_bytes() <= kMaxHeldBytes && Spare().size() < 2) Spare().push_back(std::move(reader_));
+  }
+  BorrowedReader(const BorrowedReader&) = delete;
+  BorrowedReader& operator=(const BorrowedReader&) = delete;
+
+  JsonReader* operator->() { return &reader_; }
+
+ private:
+  static constexpr size_t kMaxHeldBytes = 4 << 20;
+  static std::vector<JsonReader>& Spare() {
+    static thread_local std::vector<JsonReader> spare;
+    return spare;
+  }
+
+  JsonReader reader_;
 };
 
 absl::StatusOr<std::optional<Decimal>> ParseTolerance(const std::string& text, absl::string_view rule) {
@@ -685,6 +733,7 @@ absl::Status CheckContradictions(const std::vector<Rule>& rules) {
 
 struct CompiledRules::Impl {
   std::vector<Rule> rules;
+  bool any_query = false;
 };
 
 CompiledRules::CompiledRules() : impl_(std::make_shared<Impl>()) {}
@@ -742,6 +791,8 @@ absl::StatusOr<CompiledRules> CompiledRules::Compile(const Rules& rules) {
     RETURN_IF_ERROR(add(RuleKind::kExtensible, "extensible", path).status());
   }
   RETURN_IF_ERROR(CheckContradictions(impl->rules));
+  impl->any_query =
+      std::any_of(impl->rules.begin(), impl->rules.end(), [](const Rule& rule) { return rule.query.has_value(); });
   CompiledRules compiled;
   compiled.impl_ = std::move(impl);
   return compiled;
@@ -780,7 +831,6 @@ std::string ShowValue(absl::string_view text) {
 Comparison Compare(const Answer& control, const Answer& candidate, const CompiledRules& rules, const Show& show) {
   Comparison result;
   if (control.found == candidate.found && (!control.found || control.body == candidate.body)) return result;
-  Walker walker(rules.impl().rules, show, &result);
   const auto differ = [&](DifferenceKind kind) {
     result.verdict = Comparison::Verdict::kDiffer;
     result.differences_total = 1;
@@ -790,19 +840,31 @@ Comparison Compare(const Answer& control, const Answer& candidate, const Compile
     return result;
   };
   if (!control.found) return differ(DifferenceKind::kExtra);
-  const auto control_document = JsonDocument::Parse(control.body);
-  if (!control_document.ok()) {
+  BorrowedReader control_reader;
+  const absl::StatusOr<const Json*> control_root = control_reader->Read(control.body);
+  if (!control_root.ok()) {
     result.verdict = Comparison::Verdict::kError;
-    result.error = absl::StrCat("the control cannot be compared: ", control_document.status().message());
+    result.error = absl::StrCat("the control cannot be compared: ", control_root.status().message());
     return result;
   }
   if (!candidate.found) return differ(DifferenceKind::kMissing);
-  const auto candidate_document = JsonDocument::Parse(candidate.body);
-  if (!candidate_document.ok()) {
-    result.error = absl::StrCat("the candidate cannot be compared: ", candidate_document.status().message());
+  BorrowedReader candidate_reader;
+  // A query tells the nodes of one document from those of the other, so they cannot share any.
+  const absl::StatusOr<const Json*> candidate_root =
+      rules.impl().any_query ? candidate_reader->Read(candidate.body)
+                             : candidate_reader->ReadBeside(candidate.body, control.body, **control_root);
+  if (!candidate_root.ok()) {
+    result.error = absl::StrCat("the candidate cannot be compared: ", candidate_root.status().message());
     return differ(DifferenceKind::kShape);
   }
-  walker.Run((*control_document)->root(), (*candidate_document)->root());
+  if ((*control_root)->digest == (*candidate_root)->digest) return result;
+  Walker(rules.impl().rules, /*by_digests=*/true, show, &result).Run(**control_root, **candidate_root);
+  return result;
+}
+
+Comparison CompareSlowly(const Json& control, const Json& candidate, const CompiledRules& rules, const Show& show) {
+  Comparison result;
+  Walker(rules.impl().rules, /*by_digests=*/false, show, &result).Run(control, candidate);
   return result;
 }
 

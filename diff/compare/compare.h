@@ -3,11 +3,12 @@
 //   ASSIGN_OR_RETURN(CompiledRules rules, CompiledRules::Compile(endpoint.compare));
 //   Comparison result = Compare(control, candidate, rules);
 //
-// Order of work: equal bytes; then equal by structure under the declared rules. Numbers are compared as exact decimals,
-// in time bounded by their text, never as doubles.
+// Order of work: equal bytes; equal digests, whatever the order of members (json.h); then the structure under the
+// declared rules, without the parts that have equal digests. Numbers are compared as exact decimals, in time bounded by
+// their text, never as doubles.
 //
-// Threads: everything here is immutable or a value.
-// Limits:  texts of kMaxJsonBytes and kMaxJsonDepth (json.h); kMaxDifferences are kept and all are counted;
+// Threads: everything here is immutable or a value. A thread that compares keeps up to 8 MiB of memory for its next
+// comparison. Limits:  texts of kMaxJsonBytes and kMaxJsonDepth (json.h); kMaxDifferences are kept and all are counted;
 // kMaxShownBytes of
 //          each text; kMaxSteps visits, beyond which nothing is judged (kError). Only unordered arrays whose items are
 //          alike but for a tolerance can need so many. Paths that need the document have kMaxPathSteps (jsonpath.h),
@@ -27,6 +28,8 @@
 #include "absl/strings/string_view.h"
 
 namespace shadowline::diff {
+
+struct Json;
 
 // Declared excuses, as in the catalog (proto CompareRules has the meaning of each).
 struct Rules {
@@ -107,6 +110,11 @@ std::string ShowValue(absl::string_view text);
 
 Comparison Compare(const Answer& control, const Answer& candidate, const CompiledRules& rules,
                    const Show& show = ShowValue);
+
+// The verdict of Compare on two trees, for which every value is walked and no digest is looked at: what tests hold
+// Compare against.
+Comparison CompareSlowly(const Json& control, const Json& candidate, const CompiledRules& rules,
+                         const Show& show = ShowValue);
 
 // Whether `text` can be compared; the message says what was expected where. kInvalidArgument: it is not JSON.
 // kFailedPrecondition: a duplicate member, a lone surrogate, or beyond the limits. Compare asks this of neither side

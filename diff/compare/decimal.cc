@@ -72,7 +72,8 @@ Decimal Decimal::Parse(absl::string_view number) {
     decimal.negative = true;
     ++at;
   }
-  const size_t end = std::min(number.find_first_of("eE", at), number.size());
+  const size_t end = static_cast<size_t>(
+      std::find_if(number.begin() + at, number.end(), [](char c) { return c == 'e' || c == 'E'; }) - number.begin());
   const size_t point = std::min(number.find('.', at), end);
   decimal.exponent = static_cast<int64_t>(point - at);
   decimal.digits =

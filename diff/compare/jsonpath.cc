@@ -709,11 +709,16 @@ class Evaluator {
         Spend(std::min(a.string.size(), b.string.size()) / 64);
         return a.string == b.string;
       case Json::Type::kArray:
+        for (uint32_t i = 0; i < a.size; ++i) {
+          if (!Same(a.children[i], b.children[i])) return false;
+        }
+        return true;
       case Json::Type::kObject:
         break;
     }
-    for (uint32_t i = 0; i < a.size; ++i) {
-      if (a.children[i].name != b.children[i].name || !Same(a.children[i], b.children[i])) return false;
+    for (const Json& member : a.items()) {
+      const Json* other = b.Find(member.name);
+      if (other == nullptr || !Same(member, *other)) return false;
     }
     return true;
   }

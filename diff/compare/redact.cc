@@ -28,11 +28,14 @@ void AppendCanonical(const Json& value, std::string* out) {
       absl::StrAppend(out, "\"", value.string.size(), ":", value.string);
       break;
     case Json::Type::kArray:
+      absl::StrAppend(out, "[", value.size, ":");
+      for (const Json& item : value.items()) AppendCanonical(item, out);
+      break;
     case Json::Type::kObject:
-      absl::StrAppend(out, value.type == Json::Type::kArray ? "[" : "{", value.size, ":");
-      for (const Json& child : value.items()) {
-        if (value.type == Json::Type::kObject) absl::StrAppend(out, child.name.size(), ":", child.name);
-        AppendCanonical(child, out);
+      absl::StrAppend(out, "{", value.size, ":");
+      for (const Json* member : value.SortedMembers()) {
+        absl::StrAppend(out, member->name.size(), ":", member->name);
+        AppendCanonical(*member, out);
       }
       break;
   }

@@ -18,6 +18,7 @@ size_t Merge(Flush newer, size_t episodes_max, Flush* older) {
     std::move(episodes.begin(), episodes.begin() + static_cast<std::ptrdiff_t>(taken), std::back_inserter(all));
   }
   for (auto& [key, counts] : newer.counts) older->counts.insert_or_assign(key, counts);
+  for (auto& [key, counts] : newer.noise) older->noise.insert_or_assign(key, std::move(counts));
   older->sequence = newer.sequence;
   older->watermark = newer.watermark;
   older->catalog_revision = newer.catalog_revision;

@@ -20,6 +20,7 @@
 #include "absl/time/time.h"
 #include "diff/compare/compare.h"
 #include "diff/verdict/freshness.h"
+#include "diff/verdict/noise.h"
 
 namespace shadowline::diff {
 
@@ -117,6 +118,7 @@ struct Flush {
   absl::Duration watermark;
   std::map<EvidenceKey, Counts> counts;                  // Only those that changed since the last flush that succeeded.
   std::map<EvidenceKey, std::vector<Episode>> episodes;  // New since then.
+  std::map<NoiseKey, NoiseCounts> noise;                 // Of endpoints that changed; absolute, as the counts are.
   uint64_t catalog_revision = 0;                         // What the replica runs under now.
   uint64_t flag_revision = 0;
 };

@@ -42,6 +42,16 @@ struct LedgerTotals {
   uint64_t pending = 0;
 };
 
+// How often two readings of one snapshot differed at a pattern, over all replicas; an empty pattern is at any place.
+struct Noise {
+  std::string endpoint;
+  std::string pattern;
+  uint64_t pairs = 0;  // Of the endpoint.
+  uint64_t differed = 0;
+
+  bool operator==(const Noise&) const = default;
+};
+
 class EvidenceReader {
  public:
   virtual ~EvidenceReader() = default;
@@ -54,6 +64,9 @@ class EvidenceReader {
   virtual absl::StatusOr<Divergence> Find(const std::string& id) = 0;
   // Everything that was ever counted for a family.
   virtual absl::StatusOr<LedgerTotals> FamilyLedger(const std::string& family) = 0;
+  // Each endpoint of which pairs were read, under the newest catalog revision for which they were: its pairs first,
+  // then its patterns in their order.
+  virtual absl::StatusOr<std::vector<Noise>> FamilyNoise(const std::string& family) = 0;
 };
 
 }  // namespace shadowline::diff

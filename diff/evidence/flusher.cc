@@ -190,6 +190,7 @@ void Flusher::BuildFlush() {
   due_ = false;
   Flush next = ledger_->BuildFlush();
   built_ = next.sequence;
+  if (options_.noise != nullptr) next.noise = options_.noise->TakeChanged();
   if (options_.revisions != nullptr) {
     const Revisions revisions = options_.revisions();
     next.catalog_revision = revisions.catalog;

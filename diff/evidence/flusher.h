@@ -38,6 +38,7 @@
 #include "base/mutex.h"
 #include "diff/evidence/evidence.h"
 #include "diff/evidence/ledger.h"
+#include "diff/evidence/noise_book.h"
 #include "diff/evidence/spool.h"
 
 namespace shadowline::diff {
@@ -60,6 +61,7 @@ class Flusher {
     absl::Duration retry = absl::Milliseconds(200);  // After the first failure; doubled up to retry_max.
     absl::Duration retry_max = absl::Seconds(2);
     size_t divergences_max = 1024;
+    NoiseBook* noise = nullptr;                      // Flushed with the ledger, where there is one.
     size_t episodes_max = 65'536;                    // In a flush that waits.
     Spool* spool = nullptr;                          // None: what this process dies with is lost.
     absl::Duration inherit = absl::Minutes(1);       // How often the spools of the dead are looked for.

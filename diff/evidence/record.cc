@@ -27,6 +27,10 @@ template <typename Archive>
 void Fields(Archive& archive, Divergence& value);
 template <typename Archive>
 void Fields(Archive& archive, Flush& value);
+template <typename Archive>
+void Fields(Archive& archive, NoiseKey& value);
+template <typename Archive>
+void Fields(Archive& archive, NoiseCounts& value);
 
 constexpr int64_t kInfinitePast = std::numeric_limits<int64_t>::min();
 constexpr int64_t kInfiniteFuture = std::numeric_limits<int64_t>::max();
@@ -248,8 +252,19 @@ void Fields(Archive& archive, Divergence& value) {
 }
 
 template <typename Archive>
+void Fields(Archive& archive, NoiseKey& value) {
+  archive(value.family, value.endpoint, value.catalog_revision);
+}
+
+template <typename Archive>
+void Fields(Archive& archive, NoiseCounts& value) {
+  archive(value.pairs, value.differed, value.patterns);
+}
+
+template <typename Archive>
 void Fields(Archive& archive, Flush& value) {
-  archive(value.sequence, value.watermark, value.counts, value.episodes, value.catalog_revision, value.flag_revision);
+  archive(value.sequence, value.watermark, value.counts, value.episodes, value.catalog_revision, value.flag_revision,
+          value.noise);
 }
 
 template <typename Value>

@@ -73,6 +73,13 @@ Step FreshnessCase::Add(const Look& look) {
   return Again(look);
 }
 
+Step FreshnessCase::Learn(absl::Time committed_by) {
+  Look& look = looks_.back();
+  look.committed_by = std::min(look.committed_by, committed_by);
+  std::optional<Step> wrong = Wrong(look);
+  return wrong.has_value() ? *std::move(wrong) : Again(look);
+}
+
 std::optional<Step> FreshnessCase::Wrong(const Look& look) const {
   if (look.control != Look::Control::kDiffers) return std::nullopt;
   const auto confirmed = [](Proof proof, std::string why) {

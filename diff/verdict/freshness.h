@@ -90,6 +90,10 @@ class FreshnessCase {
   // The first look is the sampled read itself. Looks come in order of time, until one settles the case.
   Step Add(const Look& look);
 
+  // By when what the last look's control saw was committed is known by now. REQUIRES: that look did not settle the
+  // case.
+  Step Learn(absl::Time committed_by);
+
   const std::vector<Look>& looks() const { return looks_; }
   absl::Time served_at() const { return served_at_; }
 

@@ -286,8 +286,9 @@ const std::vector<Field>& Fields() {
       {"lanes", "N", "half the cores, at least 1",
        "Threads that serve reads; each owns a gRPC completion queue and a Redis connection.", false,
        Number(FIELD(lanes), 1, 256)},
-      {"verification.connections", "N", "2", "Connections to the source for verification, beside source.connections.",
-       false, Number(FIELD(verification.connections), 1, 1000)},
+      {"verification.connections", "N", "2",
+       "Connections to the source for verification, beside source.connections. Two more read in pairs.", false,
+       Number(FIELD(verification.connections), 1, 1000)},
       {"verification.queue", "N", "4096", "Reads that wait to be verified; beyond it they are shed, and counted.",
        false, Number(FIELD(verification.queue), 1, 1'000'000)},
       {"verification.budget_per_second", "N", "500",
@@ -327,6 +328,11 @@ const std::vector<Field>& Fields() {
        "reason. "
        "After it those families are read from the database until capture has caught up.",
        false, Duration(FIELD(capture.patience), Seconds(3), Hours(24))},
+      {"certification.max_bytes", "N", "8388608",
+       "Memory to know by which transactions cached answers of captured families are outdated; about an eighth more is "
+       "used. "
+       "0: none is certified, and a replica that captures tells no other of it.",
+       false, Number(FIELD(certification.max_bytes), 0, int64_t{1} << 30)},
       {"evidence.flush", "DURATION", "1s", "How often counted verdicts are written to the state store.", false,
        Duration(FIELD(evidence.flush), Milliseconds(50), Minutes(1))},
       {"evidence.lapse", "DURATION", "10s",

@@ -115,6 +115,10 @@ struct Options {
     absl::Duration patience = absl::Seconds(10);
   } capture;
 
+  struct Certification {
+    size_t max_bytes = 8 << 20;
+  } certification;
+
   struct Evidence {
     absl::Duration flush = absl::Seconds(1);
     absl::Duration lapse = absl::Seconds(10);

@@ -27,11 +27,13 @@ class Budget {
     tokens_ = std::min(tokens_, burst_);
   }
 
-  // Takes one token and returns true where more than `reserve` (a share of the bucket, 0 to 1) would be left.
-  bool Take(absl::Duration now, double reserve = 0) {
+  // Takes so many tokens (all, where the bucket holds fewer) and returns true where more than `reserve` (a share of the
+  // bucket, 0 to 1) would be left.
+  bool Take(absl::Duration now, double reserve = 0, double tokens = 1) {
     Refill(now);
-    if (tokens_ < 1 + reserve * burst_) return false;
-    tokens_ -= 1;
+    tokens = std::min(tokens, burst_);
+    if (tokens_ < tokens + reserve * burst_) return false;
+    tokens_ -= tokens;
     return true;
   }
 

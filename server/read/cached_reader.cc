@@ -45,6 +45,7 @@ struct CachedReader::Op final : Prepared {
   std::vector<std::optional<std::string>> arguments;
   std::string key;                      // Empty where the cache is not touched.
   std::vector<std::string> fence_keys;  // Where a cache of Shadowline's own is read.
+  cache::TagHashes hashes;              // Where it is certified.
   bool near = false;                    // The near cache may answer, or keep the answer.
 
   // Of the target's flag, as of `flags_version`.
@@ -122,6 +123,13 @@ struct CachedReader::Counters {
     refreshed_elsewhere = refresh("elsewhere");
     refresh_failed = refresh("failed");
     refresh_refused = refresh("refused");
+    for (const auto certificate :
+         {cache::Certificate::kUnknown, cache::Certificate::kOutdated, cache::Certificate::kCertified}) {
+      certified[static_cast<size_t>(certificate)] = metrics->AddCounter(
+          "shadowline_certified_reads_total",
+          "Answers of the cache, of captured endpoints, by what change capture knew when they were served or compared.",
+          {{"outcome", std::string(cache::CertificateName(certificate))}});
+    }
   }
 
   std::array<std::array<base::Counter*, v1::ReadReason_ARRAYSIZE>, v1::Source_ARRAYSIZE> reads{};
@@ -135,6 +143,7 @@ struct CachedReader::Counters {
   base::Counter* refreshed_elsewhere;
   base::Counter* refresh_failed;
   base::Counter* refresh_refused;
+  std::array<base::Counter*, 3> certified{};
 };
 
 // This lane's near cache, for the verifier's thread.
@@ -341,8 +350,13 @@ void CachedReader::CompleteShadow(ShadowRead* shadow) {
   if (!answer.has_value()) {
     return deps_.verifier->Missed(std::move(shadow->drawn), latency, /*fill=*/!endpoint.external.has_value());
   }
+  const cache::Query& query = shadow->drawn.query;
+  const cache::Certificate certificate =
+      Certify(*query.catalog, endpoint,
+              HashesFor(*query.endpoint, query.tenant, CandidateFences(endpoint, query.tenant, query.arguments)),
+              answer->snapshot);
   deps_.verifier->Submit({std::move(shadow->drawn), std::move(found->slot.fill), *std::move(answer), shadow->asked_at,
-                          shadow->candidate_at, std::move(shadow->truth)},
+                          shadow->candidate_at, std::move(shadow->truth), nullptr, certificate},
                          latency);
 }
 
@@ -364,6 +378,7 @@ void CachedReader::ReadCache(OpPtr op) {
   if (!store->Reachable()) return ReadWithoutCache(std::move(op));
   const Op& read = *op;
   op->fence_keys = CandidateFences(*read.endpoint, read.request->tenant(), read.arguments);
+  op->hashes = HashesFor(*read.endpoint, read.request->tenant(), read.fence_keys);
   ReadCandidate(store, *read.endpoint, read.request->tenant(), read.arguments, read.key, read.fence_keys,
                 [this, ticket, op = std::move(op)](absl::StatusOr<Found> found) mutable {
                   if (op->route.verify) op->candidate_latency = deps_.clock->Steady() - op->asked_at;
@@ -384,12 +399,13 @@ void CachedReader::ServeNear(OpPtr op, const cache::NearCache::Value& value) {
     Refresh({op->AsQuery(), op->key, cache::FenceKeys(*op->endpoint, op->request->tenant(), op->arguments), {}},
             value.fill_id, answer, wall);
   }
+  const cache::Certificate certificate = Certify(*op->catalog, *op->endpoint, value.tag_hashes, answer.snapshot);
   // Copied into the memory that the response has from the call before it.
   op->response->set_body(answer.body);
   if (!op->route.verify) return Finish(std::move(op), v1::SOURCE_NEAR_CACHE, answer.found, age, answer.etag);
   const absl::Duration now = deps_.clock->Steady();
   const absl::Duration latency = now - op->asked_at;
-  Sample sample{op->AsDrawn(), value.fill_id, answer, op->asked_at, now, std::nullopt, near_side_.get()};
+  Sample sample{op->AsDrawn(), value.fill_id, answer, op->asked_at, now, std::nullopt, near_side_.get(), certificate};
   Finish(std::move(op), v1::SOURCE_NEAR_CACHE, answer.found, age, answer.etag);
   deps_.verifier->Submit(std::move(sample), latency);
 }
@@ -400,7 +416,8 @@ void CachedReader::KeepNear(const Op& op, cache::NearCache::Ticket ticket, const
   if (answer.loaded_at < found.reached_again_at) return;
   const absl::Duration ttl = std::min(answer.expires_at - deps_.clock->Now(), kNearTtlMost);
   if (ttl <= absl::ZeroDuration()) return;
-  deps_.near->Insert(ticket, op.key, {answer, found.slot.fill}, op.fence_keys, deps_.clock->Steady() + ttl);
+  deps_.near->Insert(ticket, op.key, {answer, found.slot.fill, {op.hashes.begin(), op.hashes.end()}}, op.fence_keys,
+                     deps_.clock->Steady() + ttl);
 }
 
 void CachedReader::ReadWithoutCache(OpPtr op) {
@@ -421,6 +438,7 @@ void CachedReader::ServeCached(OpPtr op, std::string fill, cache::CachedAnswer a
   if (RefreshIsDue(*op, fill, answer, now)) {
     Refresh({op->AsQuery(), op->key, op->fence_keys, {}}, fill, answer, now);
   }
+  const cache::Certificate certificate = Certify(*op->catalog, *op->endpoint, op->hashes, answer.snapshot);
   if (!op->route.verify) {
     return Reply(std::move(op), v1::SOURCE_CACHE, answer.found, std::move(answer.body), age, answer.etag);
   }
@@ -428,7 +446,8 @@ void CachedReader::ServeCached(OpPtr op, std::string fill, cache::CachedAnswer a
   const uint64_t etag = answer.etag;
   const bool found = answer.found;
   const absl::Duration latency = op->candidate_latency;
-  Sample sample{op->AsDrawn(), std::move(fill), std::move(answer), op->asked_at, deps_.clock->Steady(), std::nullopt};
+  Sample sample{op->AsDrawn(),         std::move(fill), std::move(answer), op->asked_at,
+                deps_.clock->Steady(), std::nullopt,    nullptr,           certificate};
   Reply(std::move(op), v1::SOURCE_CACHE, found, std::move(body), age, etag);
   deps_.verifier->Submit(std::move(sample), latency);
 }
@@ -490,6 +509,21 @@ void CachedReader::Refresh(cache::Miss miss, std::string fill, const cache::Cach
         counters_->refreshed->Add();
         early_refresh_.Refreshed(key, ttl, deps_.clock->Steady());
       });
+}
+
+cache::TagHashes CachedReader::HashesFor(const cache::Endpoint& endpoint, absl::string_view tenant,
+                                         const std::vector<std::string>& fence_keys) const {
+  if (!endpoint.captured || deps_.certifier == nullptr) return {};
+  return cache::HashesOf(endpoint, tenant, fence_keys);
+}
+
+cache::Certificate CachedReader::Certify(const cache::CompiledCatalog& catalog, const cache::Endpoint& endpoint,
+                                         std::span<const uint32_t> hashes, absl::string_view snapshot) {
+  if (hashes.empty()) return cache::Certificate::kUnknown;
+  const cache::Certificate certificate = deps_.certifier->Check(cache::CaptureMapHash(catalog), hashes, snapshot,
+                                                                deps_.clock->Steady(), endpoint.freshness);
+  counters_->certified[static_cast<size_t>(certificate)]->Add();
+  return certificate;
 }
 
 std::optional<cache::CachedAnswer> CachedReader::Decode(const cache::Endpoint& endpoint, const std::string& key,

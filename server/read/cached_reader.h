@@ -20,6 +20,9 @@
 // An endpoint that is declared near is looked up in this lane's near cache first, in the very turn in which the flags
 // were looked at; what the candidate answers is put there. Both where NearTerms allow it.
 //
+// What is served of a captured endpoint is certified where it can be (cache/certify/certifier.h): counted, and told to
+// the verifier with a sampled read. No answer is refused for it.
+//
 // Ownership: borrows everything in Deps; each must outlive the executor's last task.
 // Threads:   belongs to one executor, on which it is called, `done` is called (inside the call where a request is
 //            refused or a near cache answers), and which stores, filler and near cache belong to. Control, Board,
@@ -34,6 +37,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,6 +49,7 @@
 #include "base/metrics.h"
 #include "base/random.h"
 #include "cache/capture/watermark.h"
+#include "cache/certify/certifier.h"
 #include "cache/envelope/envelope.h"
 #include "cache/fill/filler.h"
 #include "cache/near/near_cache.h"
@@ -80,6 +85,7 @@ class CachedReader final : public Reader {
     Verifier* verifier = nullptr;
     cache::HotKeys* hot_keys = nullptr;  // Of this lane. Null: none are remembered.
     const cache::Watermark* watermark = nullptr;
+    const cache::Certifier* certifier = nullptr;  // Null: nothing is certified.
     // Null: there is none. The store's reads are tracked for it.
     cache::NearCache* near = nullptr;
     cache::Store* near_store = nullptr;
@@ -124,6 +130,13 @@ class CachedReader final : public Reader {
   bool RefreshIsDue(const Op& op, const std::string& fill, const cache::CachedAnswer& answer, absl::Time now);
   // In the place of `fill`, which is `answer`.
   void Refresh(cache::Miss miss, std::string fill, const cache::CachedAnswer& answer, absl::Time now);
+
+  // What the read's answer hangs on; empty: nobody asks.
+  cache::TagHashes HashesFor(const cache::Endpoint& endpoint, absl::string_view tenant,
+                             const std::vector<std::string>& fence_keys) const;
+  // Counts it.
+  cache::Certificate Certify(const cache::CompiledCatalog& catalog, const cache::Endpoint& endpoint,
+                             std::span<const uint32_t> hashes, absl::string_view snapshot);
 
   // The answer in what was found, with its fill's id; nothing where it is none. Counts what it was.
   std::optional<cache::CachedAnswer> Decode(const cache::Endpoint& endpoint, const std::string& key,

@@ -416,7 +416,6 @@ void Observer::Recognise(const v1::ObservedRead& observation, bool differ, Repor
                                 .identity = decision.identity(),
                                 .parameters = decision.parameters()};
   const absl::Duration now = deps_.clock->Steady();
-  base::MutexLock lock(&recogniser_mutex_);
   if (differ && observation.candidate().has_json()) {
     report->recognised = recogniser_.Recognise(*report->query.endpoint, decision.tenant(), question,
                                                observation.candidate().json(), observation.control().json(), now);
@@ -568,9 +567,8 @@ v1::Judgement Observer::AskAgain(const Report& report, const diff::FreshnessCase
     return judgement;
   }
   const absl::Duration good_for = step.look_again_in + options_.patience;
-  Episode& episode = found->second;
-  episode.turn = ++turns_;
-  deps_.executor->PostAfter(good_for, [this, id = report.id, turn = episode.turn] { GiveUp(id, turn); });
+  read->until = deps_.clock->Steady() + good_for;
+  WaitUntil(report.id, read->until, &found->second);
   counters_->look_again->Add();
   judgement.set_state(v1::Judgement::STATE_LOOK_AGAIN);
   judgement.set_why(step.why);
@@ -625,15 +623,39 @@ diff::Divergence Observer::DivergenceOf(const Report& report, const diff::Freshn
   return divergence;
 }
 
+void Observer::WaitUntil(const std::string& id, absl::Duration until, Episode* episode) {
+  if (until >= episode->due) return;
+  episode->due = until;
+  episode->turn = ++turns_;
+  deps_.executor->PostAfter(until - deps_.clock->Steady(), [this, id, turn = episode->turn] { GiveUp(id, turn); });
+}
+
 void Observer::GiveUp(const std::string& id, uint64_t turn) {
   base::MutexLock lock(&mutex_);
   const auto episode = episodes_.find(id);
   if (episode == episodes_.end() || episode->second.turn != turn) return;
-  std::vector<Read> reads = std::move(episode->second.reads);
-  episodes_.erase(episode);
-  reads_ -= reads.size();
-  counters_->given_up->Add(static_cast<double>(reads.size()));
+  const absl::Duration now = deps_.clock->Steady();
+  std::vector<Read>& reads = episode->second.reads;
+  absl::Duration next = absl::InfiniteDuration();
+  for (const Read& read : reads) {
+    if (read.looks && read.until > now) next = std::min(next, read.until);
+  }
+  const bool nobody_looks = next == absl::InfiniteDuration();
+  const auto over = [&](const Read& read) { return nobody_looks || (read.looks && read.until <= now); };
+  std::vector<Read> given_up;
   for (Read& read : reads) {
+    if (over(read)) given_up.push_back(std::move(read));
+  }
+  if (nobody_looks) {
+    episodes_.erase(episode);
+  } else {
+    std::erase_if(reads, over);
+    episode->second.due = absl::InfiniteDuration();
+    WaitUntil(id, next, &episode->second);
+  }
+  reads_ -= given_up.size();
+  counters_->given_up->Add(static_cast<double>(given_up.size()));
+  for (Read& read : given_up) {
     Settle(&read, {}, {.state = v1::Judgement::STATE_SETTLED, .verdict = Verdict::kInconclusive});
   }
   Gauge();

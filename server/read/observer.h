@@ -11,9 +11,9 @@
 //   3. A caller that has looked again reports with the episode it was given, until that settles its read. That the
 //      fill is wrong, or is gone, is said of the fill: the whole episode ends so. Anything else is said of that
 //      caller's read, and the episode's other lookers go on.
-//   4. An episode that nobody comes back to for `patience` after its looks were due ends as inconclusive: its reads
-//   were
-//      found unequal, and nobody knows for how long. They are not shed, which says that there was no room to judge.
+//   4. A read whose caller does not come back within `patience` after its look was due ends as inconclusive: it was
+//      found unequal, and nobody knows for how long. So do those that joined, once nobody is left who looks. They are
+//      not shed, which says that there was no room to judge.
 //
 // Somebody else's answer
 //   An application's cache can serve what is another tenant's, another viewer's or another question's, for the one
@@ -117,11 +117,14 @@ class Observer {
   struct Read {
     uint64_t nonce;
     diff::Ledger::Ticket ticket;
-    bool looks;  // Its caller was asked to look again.
+    bool looks;                                       // Its caller was asked to look again,
+    absl::Duration until = absl::InfiniteDuration();  // and is waited for until then, by the steady clock.
   };
   struct Episode {
     std::vector<Read> reads;
-    uint64_t turn = 0;  // Which timer is the present one.
+    // The present timer: when it is due, and which one it is.
+    absl::Duration due = absl::InfiniteDuration();
+    uint64_t turn = 0;
   };
   // What became of a read.
   struct Settled {
@@ -171,14 +174,15 @@ class Observer {
   // The reported read, where it waits here; with `all`, or where it leaves nobody who looks, all of its episode.
   std::vector<Read> TakeOut(const Report& report, bool all) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Settle(Read* read, const diff::Episode& evidence, const Settled& settled) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // GiveUp comes then, or earlier.
+  void WaitUntil(const std::string& id, absl::Duration until, Episode* episode) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void GiveUp(const std::string& id, uint64_t turn);
   void Gauge() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
   const Deps deps_;
   const std::unique_ptr<Counters> counters_;
-  base::Mutex recogniser_mutex_;  // Of its own: it reads whole answers.
-  Recogniser recogniser_ ABSL_GUARDED_BY(recogniser_mutex_);
+  Recogniser recogniser_;
   base::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::unique_ptr<Comparer>> comparers_ ABSL_GUARDED_BY(mutex_);  // That nobody compares with now.

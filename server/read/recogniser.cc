@@ -1,5 +1,6 @@
 #include "server/read/recogniser.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -41,14 +42,23 @@ Recogniser::Recognised Recogniser::Recognise(const cache::Endpoint& endpoint, ab
   if (!endpoint.owner.empty() && diff::NamesAnother(served, control, endpoint.owner, tenant)) {
     return {diff::Stranger::kAnotherTenant, true};
   }
-  const diff::Stranger stranger = strangers_.Whose(question, SaidIn(served), now);
+  const diff::Said said = SaidIn(served);
+  base::MutexLock lock(&mutex_);
+  const diff::Stranger stranger = strangers_.Whose(question, said, Latest(now));
   // An answer that says whose it is, and says so rightly, is not another tenant's.
   if (stranger == diff::Stranger::kAnotherTenant && !endpoint.owner.empty()) return {};
   return {stranger, false};
 }
 
 void Recogniser::Heard(const diff::Question& question, absl::string_view control, absl::Duration now) {
-  strangers_.Heard(question, SaidIn(control), now);
+  const diff::Said said = SaidIn(control);
+  base::MutexLock lock(&mutex_);
+  strangers_.Heard(question, said, Latest(now));
+}
+
+absl::Duration Recogniser::Latest(absl::Duration now) {
+  latest_ = std::max(latest_, now);
+  return latest_;
 }
 
 }  // namespace shadowline::server

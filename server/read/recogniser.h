@@ -2,7 +2,7 @@
 // somebody else's: by the owner that it names, where the endpoint declares that, or by what the control has said lately
 // to others (diff/verdict/strangers.h).
 //
-// Threads: compatible.
+// Threads: thread-safe. Answers are read with no lock held.
 #ifndef SHADOWLINE_SERVER_READ_RECOGNISER_H_
 #define SHADOWLINE_SERVER_READ_RECOGNISER_H_
 
@@ -10,6 +10,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "base/mutex.h"
 #include "cache/catalog/catalog.h"
 #include "cache/origin/control.h"
 #include "diff/verdict/strangers.h"
@@ -36,7 +37,12 @@ class Recogniser {
   void Heard(const diff::Question& question, absl::string_view control, absl::Duration now);
 
  private:
-  diff::Strangers strangers_;
+  // By when the memory is asked: its time never goes back.
+  absl::Duration Latest(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  base::Mutex mutex_;
+  absl::Duration latest_ ABSL_GUARDED_BY(mutex_);
+  diff::Strangers strangers_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace shadowline::server

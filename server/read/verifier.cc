@@ -15,7 +15,9 @@
 #include "cache/origin/snapshot.h"
 #include "diff/compare/instant.h"
 #include "diff/verdict/cause.h"
+#include "diff/verdict/noise.h"
 #include "diff/verdict/owner.h"
+#include "diff/verdict/twin_check.h"
 #include "server/read/candidate.h"
 #include "server/read/recogniser.h"
 
@@ -35,11 +37,17 @@ constexpr double kReserveOfFills = 0.5;
 // Somebody has to look whether the database is well again, however small a replica's part is.
 constexpr double kLeastPerSecond = 1;
 
+// How often an episode's control is read twice in vain, and how long after, before it is errored.
+constexpr int kChecksFailedMost = 3;
+constexpr absl::Duration kCheckRetry = absl::Milliseconds(200);
+
 // How long an invalidation may take from its beginning, which its fences tell, to its last fence.
 constexpr absl::Duration kInvalidationTime = absl::Milliseconds(100);
 
 // Confirmed keys belong to one burst as long as the next one comes within this.
 constexpr absl::Duration kBurstGap = absl::Seconds(2);
+// By then the certifier has come to a snapshot that was taken now: it asks ten times a second.
+constexpr absl::Duration kCertifierBehind = absl::Milliseconds(250);
 // Entries of the small memories below; each is forgotten as a whole where they are more.
 constexpr size_t kRemembered = 10'000;
 
@@ -117,6 +125,8 @@ struct Verifier::Counters {
     repairs_failed = by_outcome(kRepairs, kRepairsHelp, "failed");
     fences_done = by_outcome(kRepairs, kRepairsHelp, "fenced");
     fences_failed = by_outcome(kRepairs, kRepairsHelp, "not_fenced");
+    noise_episodes = metrics->AddCounter("shadowline_noise_episodes_total",
+                                         "Episodes in which nothing differed but noise: inconclusive.");
     const auto shed = [metrics](const char* why) {
       return metrics->AddCounter("shadowline_verification_shed_total", "Sampled reads that were not judged, by cause.",
                                  {{"why", why}});
@@ -142,6 +152,7 @@ struct Verifier::Counters {
   base::Counter* repairs_failed;
   base::Counter* fences_done;
   base::Counter* fences_failed;
+  base::Counter* noise_episodes;
   base::Counter* shed_queue;
   base::Counter* shed_budget;
   base::Counter* shed_reader;
@@ -170,6 +181,7 @@ struct Verifier::Judgement {
   diff::Comparison difference;  // Without differences: there is none.
   bool control_found = true;
   absl::Time committed_by = absl::InfiniteFuture();
+  uint64_t transaction = 0;  // From change capture.
   diff::Stranger stranger = diff::Stranger::kNobody;
   bool named = false;  // By the answer itself.
 };
@@ -184,18 +196,22 @@ struct Verifier::Episode {
   diff::FreshnessCase rule;
   uint64_t turn = 0;  // Which timer is the present one.
   bool looking = false;
-  Look look;                               // Under way.
-  std::optional<absl::Duration> asked_at;  // When the control was asked in the last look or in the one under way.
-  Judgement last;                          // The last one that found a difference.
-  diff::Step end;                          // What settled it.
-  std::vector<HeldPtr> late;               // Too late to be proven by the look under way.
-  NearSource* near;                        // That a sample of the fill came from last.
+  Look look;                                // Under way.
+  std::optional<absl::Duration> asked_at;   // When the control was asked in the last look or in the one under way.
+  Judgement last;                           // The last one that found a difference.
+  diff::Step end;                           // What settled it.
+  std::map<std::string, absl::Time> since;  // From when on a pattern differs, as far as it counts.
+  int checks = 0;                           // Pairs that left it undecided,
+  int checks_failed = 0;                    // and those that could not be read.
+  std::vector<HeldPtr> late;                // Too late to be proven by the look under way.
+  NearSource* near;                         // That a sample of the fill came from last.
 };
 
 // A divergence that waits for its tags' histories.
 struct Verifier::Report {
   diff::Divergence divergence;
   diff::CauseInputs inputs;
+  std::string noise;  // What is known of the control's own at these places.
   std::vector<std::pair<std::string, absl::StatusOr<absl::Time>>> tags;
   size_t waiting = 0;
   std::vector<std::string> specific;  // Tags whose fences are replaced.
@@ -207,7 +223,14 @@ Verifier::Verifier(Options options, Deps deps)
       wall_origin_(deps_.clock->Now() - deps_.clock->Steady()),
       counters_(std::make_unique<Counters>(deps_.metrics)),
       budget_(options_.queries_per_second, options_.burst),
-      comparer_(options_.redaction_secret) {}
+      comparer_(options_.redaction_secret),
+      probe_({.twins = deps_.twins,
+              .book = deps_.noise,
+              .comparer = &comparer_,
+              .spend = [this](double reserve, double queries) { return Spend(reserve, queries); },
+              .executor = deps_.executor,
+              .clock = deps_.clock,
+              .metrics = deps_.metrics}) {}
 
 Verifier::~Verifier() = default;
 
@@ -271,6 +294,7 @@ void Verifier::Shutdown(absl::AnyInvocable<void()> done) {
   deps_.executor->Post([this, done = std::move(done)]() mutable {
     shutdown_done_ = std::move(done);
     JudgeInbox();
+    probe_.Stop();
     std::vector<std::string> open;
     for (const auto& [id, episode] : episodes_) open.push_back(id);
     for (const std::string& id : open) ShedEpisode(id, counters_->shed_stopping);
@@ -290,6 +314,10 @@ void Verifier::Judge(HeldPtr held) {
     return Settle(held.get(), &held->ticket, Verdict::kShed);
   }
   NoteChange(held.get());
+  const cache::Query& query = held->sample.drawn.query;
+  if (query.endpoint->noise_ppm > 0 && deps_.random->Below(1'000'000) < query.endpoint->noise_ppm) {
+    probe_.Measure(query, kReserveOfFills);
+  }
   const std::string id = EpisodeId(held->sample);
   held->sample.truth.has_value() ? JudgeBeside(id, std::move(held)) : JudgeAfter(id, std::move(held));
   Gauge();
@@ -329,6 +357,7 @@ void Verifier::JudgeBeside(const std::string& id, HeldPtr held) {
       open->asked_at = truth.asked_at;
       if (const diff::Step heard = open->rule.Add(look); heard.verdict.has_value()) Close(id, heard);
     }
+    if (ByEquality(*step.verdict)) Remember(id, {-absl::InfiniteDuration(), *step.verdict});
     return Settle(held.get(), &held->ticket, *step.verdict);
   }
   if (open != nullptr) {
@@ -447,11 +476,112 @@ void Verifier::AskControl(const std::string& id, Episode* episode) {
 }
 
 void Verifier::Advance(const std::string& id, Episode* episode, const diff::Step& step) {
+  // No reading of the control makes somebody else's answer this one's.
+  if (step.verdict == Verdict::kConfirmed && step.proof != diff::Proof::kAtOnce) return CheckTwins(id, episode, step);
   if (step.verdict.has_value()) return Close(id, step);
+  LookAgainIn(id, episode, step.look_again_in);
+  const Sample& sample = episode->opener->sample;
+  if (step.look_again_in <= kCertifierBehind || deps_.certifier == nullptr) return;
+  if (!sample.drawn.query.endpoint->captured) return;
+  deps_.executor->PostAfter(kCertifierBehind, [this, id, turn = episode->turn] { LearnFromCapture(id, turn); });
+}
+
+void Verifier::LearnFromCapture(const std::string& id, uint64_t turn) {
+  Episode* episode = Find(id);
+  if (episode == nullptr || episode->turn != turn || episode->looking) return;
+  const Sample& sample = episode->opener->sample;
+  const std::optional<cache::Standing> standing = StandingOf(sample);
+  // Where nothing was written, the answer changed by itself, and nobody knows when.
+  if (!standing.has_value() || standing->certificate != cache::Certificate::kOutdated) return;
+  const cache::Query& query = sample.drawn.query;
+  const std::optional<absl::Duration> since = deps_.certifier->UnchangedSince(
+      cache::CaptureMapHash(*query.catalog),
+      cache::HashesOf(*query.endpoint, query.tenant, CandidateFences(*query.endpoint, query.tenant, query.arguments)),
+      episode->rule.looks().back().snapshot);
+  if (!since.has_value()) return;
+  const diff::Step step = episode->rule.Learn(At(*since));
+  if (!step.verdict.has_value() && step.look_again_in > kCertifierBehind) return;  // The timer stays.
+  episode->last.committed_by = At(*since);
+  episode->last.transaction = standing->newest;
+  Advance(id, episode, step);
+}
+
+std::optional<cache::Standing> Verifier::StandingOf(const Sample& sample) const {
+  const cache::Query& query = sample.drawn.query;
+  if (deps_.certifier == nullptr || !query.endpoint->captured) return std::nullopt;
+  return deps_.certifier->Of(
+      cache::CaptureMapHash(*query.catalog),
+      cache::HashesOf(*query.endpoint, query.tenant, CandidateFences(*query.endpoint, query.tenant, query.arguments)),
+      sample.served.snapshot);
+}
+
+void Verifier::LookAgainIn(const std::string& id, Episode* episode, absl::Duration after) {
   // The next look begins after these reads, so that it can prove them.
   for (HeldPtr& late : std::exchange(episode->late, {})) episode->joined.push_back(std::move(late->ticket));
   episode->turn = ++turns_;
-  deps_.executor->PostAfter(step.look_again_in, [this, id, turn = episode->turn] { LookAgain(id, turn); });
+  deps_.executor->PostAfter(after, [this, id, turn = episode->turn] { LookAgain(id, turn); });
+}
+
+// ---- Noise ----
+
+void Verifier::CheckTwins(const std::string& id, Episode* episode, const diff::Step& step) {
+  episode->looking = true;
+  episode->turn = ++turns_;
+  probe_.Check(episode->opener->sample.drawn.query,
+               [this, id, step, turn = episode->turn](absl::StatusOr<NoiseProbe::Pair> pair) {
+                 Episode* open = Find(id);
+                 if (open == nullptr || open->turn != turn) return;
+                 open->looking = false;
+                 Checked(id, open, step, std::move(pair));
+                 Gauge();
+               });
+}
+
+void Verifier::Checked(const std::string& id, Episode* episode, const diff::Step& step,
+                       absl::StatusOr<NoiseProbe::Pair> pair) {
+  const auto close = [&](Verdict verdict) {
+    diff::Step end = step;
+    end.verdict = verdict;
+    Close(id, end);
+  };
+  const Sample& sample = episode->opener->sample;
+  const cache::Query& query = sample.drawn.query;
+  if (!pair.ok()) {
+    if (++episode->checks_failed > kChecksFailedMost) {
+      base::Log(base::Level::kWarning, "twin_read_failed",
+                {{"endpoint", query.endpoint->name},
+                 {"status", pair.status().ToString()},
+                 {"effect", "a difference was not confirmed, since nobody knows whether it is noise"}});
+      return close(Verdict::kErrored);
+    }
+    episode->turn = ++turns_;
+    return deps_.executor->PostAfter(kCheckRetry, [this, id, step, turn = episode->turn] {
+      if (Episode* open = Find(id); open != nullptr && open->turn == turn) CheckTwins(id, open, step);
+    });
+  }
+  const diff::Answer served = {sample.served.found, sample.served.body};
+  const auto& [first, second] = pair->answers;
+  // Where a place is noisy, the fill itself may hold a slip of it. One that another reading equalled does not.
+  const bool repeated = matches_.contains(id);
+  const diff::NoiseCounts noise = deps_.noise->Counts(NoiseKeyOf(query));
+  const diff::TwinCheck check(comparer_.Compare(query, {first.found, first.body}, served),
+                              comparer_.Compare(query, {second.found, second.body}, served), pair->between,
+                              [&](absl::string_view pattern) { return !repeated && diff::IsNoisy(noise, pattern); });
+  if (check.left().patterns.empty()) {
+    counters_->noise_episodes->Add();
+    return close(Verdict::kInconclusive);
+  }
+  const Look& last = episode->rule.looks().back();
+  const absl::Duration delta = query.endpoint->freshness;
+  // Where there is noise, it may have been all that differed until now. What was committed long ago was not.
+  if (step.proof == diff::Proof::kByObservation && noise.differed > 0 &&
+      !check.OldEnough(episode->since, last.candidate_at - delta)) {
+    if (++episode->checks > options_.max_rounds) return close(Verdict::kInconclusive);
+    return LookAgainIn(id, episode, delta);
+  }
+  episode->last.difference = check.left();
+  episode->last.control_found = first.found;
+  close(Verdict::kConfirmed);
 }
 
 void Verifier::Close(std::string id, const diff::Step& step) {
@@ -461,9 +591,7 @@ void Verifier::Close(std::string id, const diff::Step& step) {
   Held* opener = episode->opener.get();
   std::vector<HeldPtr> again;
   if (ByEquality(verdict)) {
-    // Only a saving, so that it may be forgotten as a whole.
-    if (matches_.size() >= options_.matches_max) matches_.clear();
-    matches_[id] = {*episode->asked_at, verdict};
+    Remember(id, {*episode->asked_at, verdict});
     again = std::move(episode->late);
   } else {
     for (HeldPtr& late : episode->late) episode->joined.push_back(std::move(late->ticket));
@@ -472,6 +600,13 @@ void Verifier::Close(std::string id, const diff::Step& step) {
   Settle(opener, &opener->ticket, verdict);
   for (diff::Ledger::Ticket& ticket : episode->joined) Settle(opener, &ticket, verdict);
   for (HeldPtr& late : again) Judge(std::move(late));
+}
+
+void Verifier::Remember(const std::string& id, Match match) {
+  // Only a saving, so that it may be forgotten as a whole.
+  if (matches_.size() >= options_.matches_max) matches_.clear();
+  const auto [entry, added] = matches_.try_emplace(id, match);
+  if (!added && match.asked_at > entry->second.asked_at) entry->second = match;
 }
 
 void Verifier::ShedEpisode(const std::string& id, base::Counter* why) {
@@ -565,7 +700,18 @@ absl::Time Verifier::CommittedBy(const Sample& sample, const Truth& truth) const
 }
 
 void Verifier::Keep(Episode* episode, Judgement judgement, const Look& look) {
-  if (look.control == Look::Control::kDiffers) episode->last = std::move(judgement);
+  if (look.control != Look::Control::kDiffers) return;
+  const std::vector<std::string>& patterns = judgement.difference.patterns;
+  if (look.control_after_fill) {
+    // A place that says again what was served begins anew.
+    std::erase_if(episode->since, [&](const auto& differed) {
+      return std::none_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
+        return diff::IsAtOrBelow(pattern, differed.first) || diff::IsAtOrBelow(differed.first, pattern);
+      });
+    });
+    for (const std::string& pattern : patterns) episode->since.try_emplace(pattern, look.control_at);
+  }
+  episode->last = std::move(judgement);
 }
 
 // ---- What is wrong: repaired and reported ----
@@ -584,6 +730,8 @@ void Verifier::Confirm(const Episode& episode) {
   if (episode.near != nullptr) episode.near->Drop(sample.drawn.key);
 
   auto report = std::make_shared<Report>();
+  report->noise =
+      diff::NoiseEvidence(deps_.noise->Counts(NoiseKeyOf(sample.drawn.query)), episode.last.difference.patterns);
   diff::Divergence& divergence = report->divergence;
   divergence.evidence = episode.opener->ticket.key();
   // Of the fill, so that whoever confirms it again, here or on another replica, reports the same divergence.
@@ -600,7 +748,10 @@ void Verifier::Confirm(const Episode& episode) {
   divergence.differences_total = episode.last.difference.differences_total;
   divergence.patterns = episode.last.difference.patterns;
   divergence.rule = std::string(diff::ProofName(episode.end.proof));
-  if (episode.end.proof == diff::Proof::kByCommit) divergence.committed_at = episode.last.committed_by;
+  if (episode.end.proof == diff::Proof::kByCommit) {
+    divergence.committed_at = episode.last.committed_by;
+    divergence.transaction = episode.last.transaction;
+  }
   divergence.unsafe = UnsafeBecause(endpoint, episode.last.stranger);
   divergence.freshness = endpoint.freshness;
   divergence.filled_at = external ? absl::UnixEpoch() : sample.served.loaded_at;
@@ -618,6 +769,12 @@ void Verifier::Confirm(const Episode& episode) {
   report->inputs.stranger = episode.last.stranger;
   report->inputs.named = episode.last.named;
   report->inputs.patterns = divergence.patterns;
+  if (const std::optional<cache::Standing> standing = StandingOf(sample);
+      standing.has_value() && standing->certificate != cache::Certificate::kUnknown) {
+    report->inputs.captured = {.any = standing->certificate == cache::Certificate::kOutdated,
+                               .transaction = standing->newest,
+                               .at = standing->committed_at};
+  }
   CountBurst(sample, &report->inputs);
   if (!external) report->specific = SpecificTags(endpoint, sample.drawn.query.tenant, sample.drawn.query.arguments);
   report->inputs.external = external;
@@ -673,6 +830,7 @@ void Verifier::Conclude(Report* report) {
                                                                  : diff::Cause{"unknown", std::move(unknown)};
   report->divergence.cause = std::move(cause.name);
   report->divergence.cause_evidence = std::move(cause.evidence);
+  if (!report->noise.empty()) absl::StrAppend(&report->divergence.cause_evidence, " ", report->noise);
   counters_->divergences->Add();
   const bool unsafe = !report->divergence.unsafe.empty();
   if (unsafe) counters_->unsafe->Add();
@@ -727,14 +885,14 @@ void Verifier::Fill(Drawn drawn) {
   });
 }
 
-bool Verifier::Spend(double reserve) {
+bool Verifier::Spend(double reserve, double queries) {
   const double share = options_.queries_per_second / static_cast<double>(replicas_.load());
   const double factor = deps_.back_off == nullptr ? 1 : deps_.back_off->Factor();
   const double rate = std::max(share * factor, std::min(share, kLeastPerSecond));
   const absl::Duration now = deps_.clock->Steady();
   budget_.SetRate(now, rate);
   counters_->budget->Set(rate);
-  return budget_.Take(now, reserve);
+  return budget_.Take(now, reserve, queries);
 }
 
 void Verifier::Gauge() {

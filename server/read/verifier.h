@@ -8,9 +8,14 @@
 //      budget.
 //   3. Equal: matched. Unequal is not wrong yet: an episode, one for each (key, fill), looks again as the freshness
 //      rule says (diff/verdict/freshness.h), the candidate first and the control after it. Samples of the same fill
-//      join the open episode. Where one of them came from a near cache, that is the candidate as long as it serves the
-//      fill, whatever the store holds: a near cache that missed an invalidation must not look healed.
-//   4. Confirmed: the stale entry is removed, so that it is not served again, and the divergence is handed to `record`.
+//      join the open episode. Of a captured endpoint the case also hears, as soon as the certifier has come to what the
+//      control saw, since when that is the answer. Where one of them came from a near cache, that is the candidate as
+//      long as it serves the fill, whatever the store holds: a near cache that missed an invalidation must not look
+//      healed.
+//   4. Before it is confirmed, the control is read twice in one snapshot. What the two say differently is noise, and is
+//      taken out (diff/verdict/twin_check.h). If nothing is left, the episode is inconclusive; if what is left has not
+//      differed for long enough, it goes on.
+//   5. Confirmed: the stale entry is removed, so that it is not served again, and the divergence is handed to `record`.
 //      The fences of the tags that name the key's own data are replaced then, so that no load that began before can
 //      bring it back. An entry of an application's own cache is the application's to remove.
 //
@@ -52,6 +57,7 @@
 #include "base/metrics.h"
 #include "base/mutex.h"
 #include "base/random.h"
+#include "cache/certify/certifier.h"
 #include "cache/envelope/envelope.h"
 #include "cache/fill/filler.h"
 #include "cache/invalidate/invalidator.h"
@@ -65,6 +71,7 @@
 #include "server/read/back_off.h"
 #include "server/read/budget.h"
 #include "server/read/comparer.h"
+#include "server/read/noise_probe.h"
 #include "server/read/recogniser.h"
 
 namespace shadowline::server {
@@ -105,6 +112,8 @@ struct Sample {
   absl::Duration served_at;     // Clock::Steady() before the caller was answered.
   std::optional<Truth> truth;   // What the caller was answered in SHADOW.
   NearSource* near = nullptr;   // Where the answer came from a near cache.
+  // What change capture knew about it when it was served; kUnknown where the endpoint is not captured.
+  cache::Certificate certificate = cache::Certificate::kUnknown;
 };
 
 class Verifier {
@@ -131,13 +140,16 @@ class Verifier {
   };
 
   struct Deps {
-    cache::Store* store = nullptr;              // Belongs to `executor`.
-    cache::Control* control = nullptr;          // The verification pool, apart from the callers'.
+    cache::Store* store = nullptr;      // Belongs to `executor`.
+    cache::Control* control = nullptr;  // The verification pool, apart from the callers'.
+    cache::TwinControl* twins = nullptr;
+    diff::NoiseBook* noise = nullptr;
     cache::Filler* filler = nullptr;            // Over that store and control.
     cache::Invalidator* invalidator = nullptr;  // Over that store. Null: repairs only remove the entry.
     base::Executor* executor = nullptr;
     const base::Clock* clock = nullptr;
-    base::Random* random = nullptr;  // Of `executor`.
+    base::Random* random = nullptr;               // Of `executor`.
+    const cache::Certifier* certifier = nullptr;  // Null: nothing is certified.
     diff::Ledger* ledger = nullptr;
     base::Metrics* metrics = nullptr;
     // Hears of every control statement of this replica. Null: the database is never slow.
@@ -200,6 +212,7 @@ class Verifier {
   };
   // A fill that equalled the control.
   struct Match {
+    // When that statement was sent; -InfiniteDuration: not known, so that it proves no other read.
     absl::Duration asked_at;
     diff::Verdict verdict;
   };
@@ -218,7 +231,16 @@ class Verifier {
   void LookIntoStore(const std::string& id, Episode* episode);
   void AskControl(const std::string& id, Episode* episode);
   void Advance(const std::string& id, Episode* episode, const diff::Step& step);
+  // Before an episode is confirmed, as `step` has it.
+  void CheckTwins(const std::string& id, Episode* episode, const diff::Step& step);
+  void Checked(const std::string& id, Episode* episode, const diff::Step& step, absl::StatusOr<NoiseProbe::Pair> pair);
+  void LookAgainIn(const std::string& id, Episode* episode, absl::Duration after);
+  // What change capture knows by now of the last look.
+  void LearnFromCapture(const std::string& id, uint64_t turn);
+  // Of the sample's tags; absent where they are not captured.
+  std::optional<cache::Standing> StandingOf(const Sample& sample) const;
   void Close(std::string id, const diff::Step& step);
+  void Remember(const std::string& id, Match match);
   void ShedEpisode(const std::string& id, base::Counter* why);
   // `held`: the sample whose fill the verdict is about; `ticket`: the read that is settled.
   void Settle(const Held* held, diff::Ledger::Ticket* ticket, diff::Verdict verdict);
@@ -237,8 +259,8 @@ class Verifier {
   void Conclude(Report* report);
   void Fence(const Report& report);
   void Fill(Drawn drawn);
-  // Takes a query's token out of the budget, if more than `reserve` of it would be left.
-  bool Spend(double reserve);
+  // Takes so many queries' tokens out of the budget, if more than `reserve` of it would be left.
+  bool Spend(double reserve, double queries = 1);
   void Gauge();
   void FinishShutdown();
   // The wall time of a steady moment. It never jumps, so that the freshness rule holds whatever the machine's clock
@@ -259,6 +281,7 @@ class Verifier {
   // From here on the executor's alone.
   Budget budget_;
   Comparer comparer_;
+  NoiseProbe probe_;
   absl::flat_hash_map<std::string, std::unique_ptr<Episode>> episodes_;
   absl::flat_hash_map<std::string, Match> matches_;
   absl::flat_hash_map<uint64_t, Seen> seen_;  // By the hash of the key.

@@ -289,6 +289,7 @@ absl::Status Admin::GetReport(const v1::GetReportRequest& request, const std::st
 
   ASSIGN_OR_RETURN(const diff::LedgerTotals ledger, deps_.evidence->FamilyLedger(family));
   ASSIGN_OR_RETURN(const auto groups, deps_.evidence->Groups(family, "", kDefaultListed));
+  ASSIGN_OR_RETURN(const auto noise, deps_.evidence->FamilyNoise(family));
   ASSIGN_OR_RETURN(const auto flips, deps_.rollouts->Flips(family, kFlipsReported));
   response->set_family(family);
   if (const auto catalog = deps_.catalog(); catalog != nullptr) response->set_catalog_revision(catalog->revision());
@@ -297,6 +298,7 @@ absl::Status Admin::GetReport(const v1::GetReportRequest& request, const std::st
     for (const rollout::TargetView& target : rollout->targets) *response->add_targets() = ToReport(family, target);
   }
   for (const diff::DivergenceGroup& group : groups) *response->add_groups() = ToProto(group);
+  for (const diff::Noise& of_pattern : noise) *response->add_noise() = ToProto(of_pattern);
   for (const rollout::Flip& flip : flips) *response->add_flips() = ToProto(flip);
   response->set_at_us(ToMicros(deps_.clock->Now()));
   return absl::OkStatus();

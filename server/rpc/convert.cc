@@ -336,6 +336,18 @@ v1::DivergenceGroup ToProto(const diff::DivergenceGroup& group) {
   return result;
 }
 
+v1::Noise ToProto(const diff::Noise& noise) {
+  v1::Noise result;
+  result.set_endpoint(noise.endpoint);
+  result.set_pattern(noise.pattern);
+  result.set_pairs(noise.pairs);
+  result.set_differed(noise.differed);
+  const diff::ShareInterval share = diff::WilsonInterval(noise.differed, noise.pairs);
+  result.set_low_ppm(share.low_ppm);
+  result.set_high_ppm(share.high_ppm);
+  return result;
+}
+
 v1::Ledger ToProto(const diff::LedgerTotals& totals) {
   v1::Ledger result;
   result.set_sampled(totals.counts.sampled);

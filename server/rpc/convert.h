@@ -54,6 +54,7 @@ bool IsFinal(v1::RolloutState state);
 v1::Divergence ToProto(const diff::Divergence& divergence);
 v1::DivergenceGroup ToProto(const diff::DivergenceGroup& group);
 v1::Ledger ToProto(const diff::LedgerTotals& totals);
+v1::Noise ToProto(const diff::Noise& noise);
 v1::TargetReport ToReport(const std::string& family, const rollout::TargetView& target);
 v1::Flip ToProto(const rollout::Flip& flip);
 

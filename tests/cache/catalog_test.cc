@@ -176,7 +176,7 @@ TEST(CatalogTest, WhatAnExternalCacheCannotBeIsRefused) {
   const auto refusal = [](absl::string_view more) {
     return Refusal(External(absl::StrCat(R"(key: "q:{tenant}:{product}:{tier}", )", more)));
   };
-  EXPECT_THAT(refusal("format: msgpack"), HasSubstr("`msgpack` is unknown; expected json or envelope"));
+  EXPECT_THAT(refusal("format: msgpack"), HasSubstr("`msgpack` is unknown; expected json, envelope or protobuf"));
   EXPECT_THAT(refusal("compression: lz4"), HasSubstr("`lz4` is unknown; expected none, gzip or zstd"));
   EXPECT_THAT(refusal("format: envelope"), HasSubstr("external.payload: missing"));
   EXPECT_THAT(refusal("payload: /data"), HasSubstr("only an envelope has one"));
@@ -415,7 +415,9 @@ TEST(HostileYamlTest, IsRefusedInBoundedTime) {
       {wide, "more than 200000 nodes"},
       {keys, "more than 200000 nodes"},
       {std::string(1 << 18, '['), "nested deeper"},
-      {std::string(1 << 18, '{'), "nested deeper"},
+      {std::string(4 << 20, '['), "1:1001: nested deeper"},
+      {std::string(4 << 20, '{'), "1:1001: nested deeper"},
+      {"version: 1\ntenants: " + std::string(4'000'000, '['), "2:1010: nested deeper"},
       {std::string(1 << 18, '-'), ""},
       {std::string(1 << 18, '?'), ""},
       {std::string(1 << 18, '&'), ""},

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <atomic>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "base/event_loop.h"
 #include "base/mutex.h"
@@ -113,6 +115,14 @@ class SimControlWorld {
     world_.RunUntilIdle();
     return result.value_or(absl::InternalError("never answered"));
   }
+  absl::StatusOr<Twins> LoadTwice(Query query, absl::Duration timeout = absl::Seconds(10)) {
+    std::optional<absl::StatusOr<Twins>> result;
+    control_.LoadTwice(std::move(query), timeout, world_.executor(),
+                       [&result](absl::StatusOr<Twins> twins) { result = std::move(twins); });
+    EXPECT_FALSE(result.has_value()) << "answered inside of LoadTwice";
+    world_.RunUntilIdle();
+    return result.value_or(absl::InternalError("never answered"));
+  }
   absl::Time Now() { return world_.clock()->Now(); }
 
  private:
@@ -190,6 +200,16 @@ class PostgresControlWorld {
     absl::StatusOr<std::vector<ControlAnswer>> result = absl::InternalError("never answered");
     control().LoadSet(std::move(queries), timeout, &loop_, [&](absl::StatusOr<std::vector<ControlAnswer>> answers) {
       result = std::move(answers);
+      answered.Notify();
+    });
+    answered.WaitForNotification();
+    return result;
+  }
+  absl::StatusOr<Twins> LoadTwice(Query query, absl::Duration timeout = absl::Seconds(10)) {
+    Notification answered;
+    absl::StatusOr<Twins> result = absl::InternalError("never answered");
+    control().LoadTwice(std::move(query), timeout, &loop_, [&](absl::StatusOr<Twins> twins) {
+      result = std::move(twins);
       answered.Notify();
     });
     answered.WaitForNotification();
@@ -375,6 +395,47 @@ TYPED_TEST(ControlConformanceTest, ASetIsUnavailableWhileTheDatabaseIsAway) {
   while (this->world_.LoadSet(ItemQueries("acme", {1, 2})).ok() && this->world_.Now() < gone_by) {
   }
   EXPECT_EQ(this->world_.LoadSet(ItemQueries("acme", {1, 2})).status().code(), absl::StatusCode::kUnavailable);
+  this->world_.ComeBack();
+}
+
+TYPED_TEST(ControlConformanceTest, TwinsAreTheRowAtOneSnapshot) {
+  this->world_.Write("acme", 1, "one");
+  for (const char* name : {"one", "two"}) {
+    this->world_.Write("acme", 1, name);
+    const absl::Time before = this->world_.Now();
+    const auto twins = this->world_.LoadTwice(ItemQuery("acme", 1));
+    ASSERT_TRUE(twins.ok()) << twins.status();
+    EXPECT_EQ(twins->first.snapshot, twins->second.snapshot);
+    for (const ControlAnswer& twin : {twins->first, twins->second}) {
+      EXPECT_TRUE(twin.found);
+      EXPECT_EQ(twin.body, absl::StrCat(R"({"name":")", name, "\"}"));
+      EXPECT_LE(before, twin.started_at);
+      EXPECT_LE(twin.started_at, twin.answered_at);
+    }
+  }
+  const auto none = this->world_.LoadTwice(ItemQuery("acme", 2));
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_FALSE(none->first.found || none->second.found);
+}
+
+TYPED_TEST(ControlConformanceTest, TwinsHaveADeadlineToo) {
+  this->world_.Write("acme", 1, "one");
+  ASSERT_TRUE(this->world_.LoadTwice(ItemQuery("acme", 1)).ok());
+  this->world_.Hang();
+  EXPECT_EQ(this->world_.LoadTwice(ItemQuery("acme", 1), absl::Milliseconds(100)).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  this->world_.StopHanging();
+  EXPECT_TRUE(this->world_.LoadTwice(ItemQuery("acme", 1)).ok());
+  EXPECT_TRUE(this->world_.Load(ItemQuery("acme", 1)).ok());
+}
+
+TYPED_TEST(ControlConformanceTest, TwinsAreUnavailableWhileTheDatabaseIsAway) {
+  ASSERT_TRUE(this->world_.LoadTwice(ItemQuery("acme", 1)).ok());
+  this->world_.GoAway();
+  const absl::Time gone_by = this->world_.Now() + absl::Seconds(10);
+  while (this->world_.LoadTwice(ItemQuery("acme", 1)).ok() && this->world_.Now() < gone_by) {
+  }
+  EXPECT_EQ(this->world_.LoadTwice(ItemQuery("acme", 1)).status().code(), absl::StatusCode::kUnavailable);
   this->world_.ComeBack();
 }
 
@@ -723,6 +784,108 @@ TEST_F(PostgresSetTest, OfAnotherSessionIsNoAnswer) {
   // Noticed, and read again in a session that is right.
   ASSERT_TRUE(answers.ok()) << answers.status();
   EXPECT_EQ((*answers)[1].body, R"({"zone":"UTC","i":2,"tenant":"acme"})");
+}
+
+// ---- Twins ----
+
+class PostgresTwinTest : public PostgresControlTest {
+ protected:
+  // Reads `sql`, which is of one column `v`, twice; nothing where that fails.
+  std::optional<std::pair<std::string, std::string>> Pair(const std::string& sql) {
+    const auto twins = world_.LoadTwice(MakeQuery(MakeEndpoint(sql), "acme"));
+    EXPECT_TRUE(twins.ok()) << sql << ": " << twins.status();
+    if (!twins.ok()) return std::nullopt;
+    return std::pair(twins->first.body, twins->second.body);
+  }
+};
+
+TEST_F(PostgresTwinTest, ShowWhatAStatementMakesUp) {
+  for (const char* made_up : {"random()", "now()", "clock_timestamp()", "statement_timestamp()", "gen_random_uuid()",
+                              "(SELECT string_agg(n::text, ',' ORDER BY random()) FROM generate_series(1, 40) AS n)"}) {
+    const auto pair = Pair(absl::StrCat("SELECT ", made_up, " AS v, $1 AS tenant"));
+    ASSERT_TRUE(pair.has_value());
+    EXPECT_NE(pair->first, pair->second) << made_up;
+  }
+}
+
+TEST_F(PostgresTwinTest, AreTheSameWhereNothingIsMadeUpHoweverFastTheDataChanges) {
+  world_.Sql("INSERT INTO item SELECT 'acme', n, '0' FROM generate_series(1, 50) AS n");
+  // The order of rows in the table changes with each update; within a snapshot it does not.
+  Endpoint rows = MakeEndpoint("SELECT id, name FROM item WHERE tenant = $1");
+  rows.shape = ResultShape::kRows;
+  std::atomic<bool> stop = false;
+  std::thread writer([&] {
+    pqxx::connection connection(world_.connection_string());
+    for (int i = 0; !stop; ++i) {
+      pqxx::nontransaction(connection)
+          .exec(absl::StrCat("UPDATE item SET name = name::int + 1 WHERE id % 7 = ", i % 7,
+                             "; INSERT INTO item VALUES ('acme', ", 1000 + i, ", '0')"));
+    }
+  });
+  int changed = 0;
+  std::string last;
+  for (int i = 0; i < 200; ++i) {
+    const auto twins = world_.LoadTwice(MakeQuery(rows, "acme"));
+    ASSERT_TRUE(twins.ok()) << twins.status();
+    ASSERT_EQ(twins->first.body, twins->second.body) << "pair " << i;
+    if (twins->first.body != last) ++changed;
+    last = twins->first.body;
+  }
+  stop = true;
+  writer.join();
+  EXPECT_GT(changed, 100) << "nothing was written meanwhile";
+}
+
+TEST_F(PostgresTwinTest, AreReadUnderTheSettingsOfALoad) {
+  Endpoint settings = MakeEndpoint(
+      "SELECT current_setting('transaction_read_only') AS ro, current_setting('shadowline.viewer', true) AS viewer, "
+      "current_setting('statement_timeout') <> '0' AS timed, current_setting('TimeZone') AS zone, $1 AS tenant",
+      {{"viewer", ParameterType::kText}});
+  settings.parameters[0].identity = true;
+  const auto twins = world_.LoadTwice(MakeQuery(settings, "acme", {"o'neil"}));
+  ASSERT_TRUE(twins.ok()) << twins.status();
+  EXPECT_EQ(twins->first.body, R"({"ro":"on","viewer":"o'neil","timed":true,"zone":"UTC","tenant":"acme"})");
+  EXPECT_EQ(twins->second.body, twins->first.body);
+  EXPECT_EQ(Body(MakeEndpoint("SELECT current_setting('shadowline.viewer', true) AS viewer, $1 AS tenant")),
+            R"({"viewer":"","tenant":"acme"})");
+}
+
+TEST_F(PostgresTwinTest, ThatFailLeaveNothingBehind) {
+  world_.Write("acme", 1, "one");
+  world_.Sql(
+      "CREATE FUNCTION add_item() RETURNS int LANGUAGE sql AS 'INSERT INTO item VALUES (''x'', 1, ''x'') RETURNING 1'");
+  const auto writing = world_.LoadTwice(MakeQuery(MakeEndpoint("SELECT add_item() AS n, $1 AS tenant"), "acme"));
+  EXPECT_EQ(writing.status().code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(writing.status().message(), HasSubstr("25006"));
+  const auto division = world_.LoadTwice(
+      MakeQuery(MakeEndpoint("SELECT 1 / $2 AS n, $1 AS tenant", {{"d", ParameterType::kInteger}}), "acme", {"0"}));
+  EXPECT_EQ(division.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(world_.Scalar("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE "
+                          "'idle in transaction%'"),
+            "0");
+  ASSERT_TRUE(world_.LoadTwice(ItemQuery("acme", 1)).ok());
+  EXPECT_EQ(world_.Scalar("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE "
+                          "'idle in transaction%'"),
+            "0");
+}
+
+TEST_F(PostgresTwinTest, OfAnotherSessionAreNoAnswer) {
+  world_.Sql("CREATE ROLE twin_other; GRANT ALL ON item TO twin_other");
+  ASSERT_TRUE(world_.LoadTwice(ItemQuery("acme", 1)).ok());
+  // What the statement itself changes is seen by its stamp.
+  const auto twins = world_.LoadTwice(
+      MakeQuery(MakeEndpoint("SELECT set_config('role', 'twin_other', true) AS r, $1 AS tenant"), "acme"));
+  EXPECT_EQ(twins.status().code(), absl::StatusCode::kFailedPrecondition) << twins.status();
+}
+
+TEST_F(PostgresTwinTest, ConnectionsThatDiedWhileIdleAreReplacedUnnoticed) {
+  world_.Write("acme", 1, "one");
+  ASSERT_TRUE(world_.LoadTwice(ItemQuery("acme", 1)).ok());
+  world_.Sql(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
+      "pg_backend_pid()");
+  const auto twins = world_.LoadTwice(ItemQuery("acme", 1));
+  EXPECT_TRUE(twins.ok()) << twins.status();
 }
 
 TEST_F(PostgresControlTest, AFullQueueRefusesAndWhatExpiredInItIsNeverRun) {

@@ -2,10 +2,13 @@
 #include "cache/external/external.h"
 
 #include <gmock/gmock.h>
+#include <google/protobuf/descriptor.pb.h>
+#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 #include <zlib.h>
 #include <zstd.h>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/random.h"
@@ -335,6 +338,68 @@ TEST(JsonTextTest, WhatIsNoPointerIsRefused) {
   for (absl::string_view text : {"", "a", "$.a", "/a~", "/~2", "#/a"}) {
     EXPECT_EQ(ParseJsonPointer(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
   }
+}
+
+// message Quote { int64 id = 1; string note = 2; repeated Quote rows = 3; }, in the package shop.
+std::string QuoteDescriptors() {
+  google::protobuf::FileDescriptorSet set;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(R"(file {
+    name: "shop.proto" package: "shop" syntax: "proto3" message_type { name: "Quote"
+      field { name: "id" number: 1 type: TYPE_INT64 label: LABEL_OPTIONAL }
+      field { name: "note" number: 2 type: TYPE_STRING label: LABEL_OPTIONAL }
+      field { name: "rows" number: 3 type: TYPE_MESSAGE type_name: ".shop.Quote" label: LABEL_REPEATED } } })",
+                                                            &set));
+  return absl::Base64Escape(set.SerializeAsString());
+}
+
+absl::StatusOr<Endpoint> DeclaredMessage(absl::string_view external, absl::string_view result,
+                                         const std::string& descriptors = QuoteDescriptors()) {
+  auto catalog = ParseCatalog(absl::StrCat(R"(version: 1
+tenants: {list: [acme]}
+descriptors: {shop: )",
+                                           descriptors, R"(}
+families:
+  pricing:
+    endpoints:
+      quote:
+        sql: SELECT id FROM quote WHERE tenant = :tenant
+        result: )",
+                                           result, R"(
+        external: {key: 'quote:{tenant}', format: protobuf)",
+                                           external, "}\n"),
+                              /*revision=*/1);
+  if (!catalog.ok()) return catalog.status();
+  return *(*catalog)->Find("pricing/quote");
+}
+
+TEST(ExternalMessageTest, BecomesJsonByItsFields) {
+  const auto row = DeclaredMessage(", message: shop.Quote, version: /id, not_found: '-'", "row");
+  ASSERT_TRUE(row.ok()) << row.status();
+  const auto decoded = DecodeExternal(*row, "\x08\x07\x12\x01x");
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->answer.body, R"({"id":7,"note":"x","rows":[]})");
+  EXPECT_FALSE(DecodeExternal(*row, "-")->answer.found);
+  // Order and spelling of the bytes mean nothing; the version does.
+  EXPECT_EQ(DecodeExternal(*row, "\x12\x01x\x08\x07")->fill, decoded->fill);
+  EXPECT_NE(DecodeExternal(*row, "\x08\x08\x12\x01x")->fill, decoded->fill);
+  EXPECT_TRUE(absl::IsDataLoss(DecodeExternal(*row, "\x08\x07\x12\x05x").status()));
+
+  const auto rows = DeclaredMessage(", message: shop.Quote, payload: /rows", "rows");
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  EXPECT_EQ(DecodeExternal(*rows, "\x1a\x02\x08\x01")->answer.body, R"([{"id":1,"note":"","rows":[]}])");
+}
+
+TEST(ExternalMessageTest, WhatCannotBeReadLaterIsRefusedWhenItIsApplied) {
+  const auto refusal = [](absl::string_view external, absl::string_view result,
+                          const std::string& descriptors = QuoteDescriptors()) {
+    return std::string(DeclaredMessage(external, result, descriptors).status().message());
+  };
+  EXPECT_THAT(refusal("", "row"), HasSubstr("external.message: missing"));
+  EXPECT_THAT(refusal(", message: shop.Absent", "row"),
+              HasSubstr("external.message: no descriptor set under `descriptors` has a message `shop.Absent`"));
+  EXPECT_THAT(refusal(", message: shop.Quote", "rows"), HasSubstr("external.payload: missing; a message is no array"));
+  EXPECT_THAT(refusal(", message: shop.Quote", "row", "'%%%'"), HasSubstr("descriptors.shop: not Base64"));
+  EXPECT_THAT(refusal(", message: shop.Quote", "row", "AAAA"), HasSubstr("descriptors.shop: not a descriptor set"));
 }
 
 }  // namespace

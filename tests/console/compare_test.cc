@@ -24,6 +24,26 @@ std::string Lines(const std::string& input) {
   return out.str();
 }
 
+TEST(PatchFilesTest, PrintsThePatchAndWhetherThereIsOne) {
+  const std::string folder =
+      std::filesystem::path(testing::TempDir()) / ("patch_" + std::to_string(base::SystemSeed()));
+  std::filesystem::create_directory(folder);
+  const std::string a = folder + "/a.json", b = folder + "/b.json";
+  std::ofstream(a) << R"({"x":1,"y":[1,2]})";
+  std::ofstream(b) << R"({"x":2,"y":[2,1]})";
+  std::ostringstream out, err;
+  EXPECT_EQ(PatchFiles(a, b, R"({"arrays":"multiset"})", out, err), 1);
+  EXPECT_EQ(out.str(), R"([{"op":"replace","path":"/x","value":2},{"op":"replace","path":"/y/0","value":2},)"
+                       R"({"op":"replace","path":"/y/1","value":1}])"
+                       "\n");
+  out.str("");
+  EXPECT_EQ(PatchFiles(a, b, R"({"ignore":["$.x","$.y"]})", out, err), 0);
+  EXPECT_EQ(out.str(), "[]\n");
+  EXPECT_EQ(err.str(), "");
+  EXPECT_EQ(PatchFiles(a, folder, "", out, err), 2);
+  std::filesystem::remove_all(folder);
+}
+
 TEST(CompareJsonLinesTest, EachLineGetsItsVerdict) {
   EXPECT_EQ(Lines(R"({"id":1,"a":"{\"x\":1}","b":"{\"x\":1.0}"}
 {"id":"two","a":"{\"x\":1}","b":"{\"x\":2,\"y\":\"q\"}"}
@@ -31,8 +51,8 @@ TEST(CompareJsonLinesTest, EachLineGetsItsVerdict) {
 {"id":null,"a":"{}","b":"{\"x\":1,\"x\":1}"}
 )"),
             R"({"id":1,"verdict":"equal","differences":[]}
-{"id":"two","verdict":"differ","differences":[{"pointer":"/x","kind":"value","a":"1","b":"2"},{"pointer":"/y","kind":"extra","a":null,"b":"\"q\""}]}
-{"id":null,"verdict":"differ","differences":[{"pointer":"","kind":"shape","a":"{}","b":"{\"x\":1,\"x\":1}"}],"error":"the candidate cannot be compared: at byte 13: expected each member of the object that ends here once, not a duplicate"}
+{"id":"two","verdict":"differ","differences":[{"pointer":"/x","kind":"value","a":"1","b":"2"},{"pointer":"/y","kind":"extra","a":null,"b":"\"q\""}],"fingerprint":"a5dc31ec22b65ef6"}
+{"id":null,"verdict":"differ","differences":[{"pointer":"","kind":"shape","a":"{}","b":"{\"x\":1,\"x\":1}"}],"fingerprint":"42f60c6bc6aafcc0","error":"the candidate cannot be compared: at byte 13: expected each member of the object that ends here once, not a duplicate"}
 )");
 }
 
@@ -61,12 +81,46 @@ TEST(CompareJsonLinesTest, RulesAreUnderstoodInTheirShortForms) {
   EXPECT_TRUE(verdict("{}", R"({"a":1})", R"({"extensible":["$"]})"));
 }
 
+TEST(CompareJsonLinesTest, SidesMayBeValuesAndHaveTheirOtherNames) {
+  EXPECT_THAT(Lines(R"({"id":1,"control":{"x":[1]},"candidate":{"x":[1.0]}})"), HasSubstr("\"verdict\":\"equal\""));
+  EXPECT_THAT(Lines(R"({"id":1,"control":"{\"x\":1}","candidate":{"x":2}})"),
+              HasSubstr(R"({"pointer":"/x","kind":"value","control":"1","candidate":"2"})"));
+  EXPECT_THAT(Lines(R"({"id":1,"control":"1"})"), HasSubstr("\"error\":\"candidate: expected a JSON text"));
+}
+
+TEST(CompareJsonLinesTest, DifferencesOfOneKindHaveOneFingerprint) {
+  const auto fingerprint = [](const std::string& line) {
+    const std::string out = Lines(line);
+    const size_t at = out.find("\"fingerprint\":\"");
+    return at == std::string::npos ? "" : out.substr(at + 15, 16);
+  };
+  const std::string one = fingerprint(R"({"a":[{"x":1}],"b":[{"x":2}]})");
+  EXPECT_EQ(one.size(), 16u);
+  EXPECT_EQ(fingerprint(R"({"a":[{"x":0},{"x":1}],"b":[{"x":0},{"x":7}]})"), one);
+  EXPECT_NE(fingerprint(R"({"a":[{"y":1}],"b":[{"y":2}]})"), one);
+  EXPECT_EQ(fingerprint(R"({"a":[],"b":[]})"), "");
+}
+
+TEST(CompareJsonLinesTest, RulesThatContradictEachOtherOrAreNotUnderstoodAreErrorsThatNameThem) {
+  const auto error = [](const std::string& rules) { return Lines("{\"a\":[1],\"b\":[1],\"rules\":" + rules + "}"); };
+  EXPECT_THAT(error(R"({"arrays":{"$.a":"list","/a":"multiset"}})"),
+              HasSubstr("arrays $.a list: it contradicts arrays /a multiset"));
+  EXPECT_THAT(error(R"({"ignore":["$"],"instants":["$.at"]})"), HasSubstr("ignore $: it excuses everything"));
+  EXPECT_THAT(error(R"({"tolerance":-1})"), HasSubstr("tolerance * absolute: expected zero or more"));
+  EXPECT_THAT(error(R"({"ignored":[]})"), HasSubstr("rules: ignored: expected ignore, arrays"));
+  EXPECT_THAT(error(R"({"ignore":["$[?@.a = 1]"]})"), HasSubstr("at byte 7: expected , or ]"));
+  EXPECT_THAT(error(R"({"instants":["$[-1]"]})"), HasSubstr("are for ignore"));
+  EXPECT_THAT(Lines(R"({"a":[{"d":1,"v":1}],"b":[{"d":1,"v":2}],"rules":{"ignore":["$[?@.d==1].v"]}})"),
+              HasSubstr(R"("excuses":{"ignore $[?@.d==1].v":1})"));
+}
+
 TEST(CompareJsonLinesTest, ALineThatCannotBeJudgedIsAnErrorWithItsId) {
   for (const char* line : {
            R"({"id":7,"a":"[1","b":"[1"})",
            R"({"id":7,"a":"[1","b":"[1]"})",
            R"({"id":7,"a":"[1]","b":"[1"})",
-           R"({"id":7,"a":{"x":1},"b":"1"})",
+           R"({"id":7,"a":"1","b":"1","control":1})",
+           R"({"id":7,"a":"1","candidate":"1"})",
            R"({"id":7,"a":"1"})",
            R"({"id":7,"a":"1","b":"1","rules":[]})",
            R"({"id":7,"a":"1","b":"1","rules":{"ignored":["$"]}})",
@@ -158,6 +212,32 @@ TEST_F(CompareFilesTest, EqualDifferentAndExcused) {
   EXPECT_THAT(out_.str(), HasSubstr("/at: value\n  - \"1\"\n  + \"2\"\n1 difference\n"));
   EXPECT_EQ(Run(a, b, R"({"ignore":["$.at"]})"), 0);
   EXPECT_THAT(out_.str(), HasSubstr("excused by ignore $.at: 1\nequal under the rules\n"));
+}
+
+TEST_F(CompareFilesTest, MessagesAreComparedByField) {
+  // message Quote { int64 id = 1; string note = 2; }, in the package shop.
+  const std::string set = File("set",
+                               "\x0a\x3a\x0a\x07q.proto\x12\x04shop\x22\x21\x0a\x05Quote"
+                               "\x12\x0a\x0a\x02id\x18\x01\x20\x01\x28\x03"
+                               "\x12\x0c\x0a\x04note\x18\x02\x20\x01\x28\x09"
+                               "\x62\x06proto3");
+  const std::string a = File("a", "\x08\x07\x12\x01x");
+  const auto run = [&](const std::string& b, const std::string& rules = "") {
+    out_.str("");
+    err_.str("");
+    return CompareMessages(a, b, set, "shop.Quote", rules, out_, err_);
+  };
+  EXPECT_EQ(run(File("same", "\x12\x01x\x08\x07")), 0) << err_.str();
+  EXPECT_EQ(run(File("b", "\x08\x08\x12\x01x")), 1) << err_.str();
+  EXPECT_THAT(out_.str(), HasSubstr("/id: value\n  - 7\n  + 8\n1 difference\n"));
+  EXPECT_EQ(run(File("b", "\x08\x08\x12\x01x"), R"({"ignore":["$.id"]})"), 0);
+  EXPECT_EQ(run(File("cut", "\x08\x07\x12\x05x")), 1);
+  EXPECT_THAT(out_.str(), HasSubstr("(whole): shape"));
+  EXPECT_THAT(out_.str(), HasSubstr("cut: the bytes are no shop.Quote"));
+  EXPECT_EQ(CompareMessages(File("cut", "\x08"), a, set, "shop.Quote", "", out_, err_), 2);
+  EXPECT_EQ(CompareMessages(a, a, set, "shop.Absent", "", out_, err_), 2);
+  EXPECT_THAT(err_.str(), HasSubstr("no message `shop.Absent`"));
+  EXPECT_EQ(CompareMessages(a, a, a, "shop.Quote", "", out_, err_), 2);
 }
 
 TEST_F(CompareFilesTest, WhatCannotBeJudgedSaysWhy) {

@@ -530,6 +530,33 @@ WHEN      TENANT  FROM    TO         WHO         RECEIPT  WHY
   EXPECT_THAT(ReportText(report, Terminal()), HasSubstr("sampled 10,000: does not balance: -2 unaccounted for"));
 }
 
+TEST(ReportTest, ShowsNoiseWithTheIntervalOfItsShare) {
+  v1::Report report;
+  report.set_family("pricing");
+  EXPECT_THAT(ReportText(report, Terminal()), Not(HasSubstr("Noise")));
+  const auto add = [&](const char* endpoint, const char* pattern, uint64_t pairs, uint64_t differed, uint32_t low,
+                       uint32_t high) {
+    v1::Noise* noise = report.add_noise();
+    noise->set_endpoint(endpoint);
+    noise->set_pattern(pattern);
+    noise->set_pairs(pairs);
+    noise->set_differed(differed);
+    noise->set_low_ppm(low);
+    noise->set_high_ppm(high);
+  };
+  add("pricing/list", "", 20, 0, 0, 161'125);
+  add("pricing/quote", "", 1'263, 81, 51'820, 79'008);
+  add("pricing/quote", "/rank: value", 1'263, 81, 51'820, 79'008);
+  EXPECT_THAT(ReportText(report, Terminal()), HasSubstr(R"(
+Noise
+ENDPOINT       WHERE         PAIRS  DIFFERED   SHARE  95 % BETWEEN
+pricing/list   anywhere         20         0     0 %  0 % and 16.1125 %
+pricing/quote  anywhere      1,263        81  6.41 %  5.182 % and 7.9008 %
+pricing/quote  /rank: value  1,263        81  6.41 %  5.182 % and 7.9008 %
+what two readings of one snapshot say differently: no fault of the cache
+)"));
+}
+
 TEST(InspectionTest, AnAnswerIsShownWithTheFencesThatItStandsBehind) {
   v1::InspectResponse inspection;
   inspection.set_key("sl:acme:pricing/quote:k");

@@ -429,6 +429,39 @@ TEST(CompareTest, OutputIsBounded) {
   }
 }
 
+TEST(CompareTest, LargeTextsThatDifferEverywhereAreCountedAndCut) {
+  const auto document = [](char last) {
+    std::string text = "{";
+    for (int i = 0; text.size() < kMaxJsonBytes - 100; ++i) {
+      absl::StrAppend(&text, i > 0 ? "," : "", "\"", i, "\":[", i, ",\"a value of some length ", std::string(1, last),
+                      "\"]");
+    }
+    return text + "}";
+  };
+  const Comparison result = Judge(document('x'), document('y'));
+  EXPECT_EQ(result.verdict, Verdict::kDiffer);
+  EXPECT_GT(result.differences_total, 300'000u);
+  EXPECT_EQ(result.differences.size(), kMaxDifferences);
+  EXPECT_EQ(result.patterns.size(), kMaxDifferences);
+}
+
+TEST(CompareTest, WhatIsTooLargeOrTooDeepIsRefused) {
+  const std::string large(64 << 20, '[');
+  const std::string deep = std::string(100'000, '[') + std::string(100'000, ']');
+  std::string deep_object;
+  for (int i = 0; i < 100'000; ++i) deep_object += "{\"a\":";
+  for (const std::string& text : {large, deep, deep_object}) {
+    EXPECT_THAT(Judge("[]", text).patterns, ElementsAre(": shape"));
+    EXPECT_EQ(Judge(text, "[]").verdict, Verdict::kError);
+    EXPECT_EQ(CheckJson(text).code(), absl::StatusCode::kFailedPrecondition);
+  }
+}
+
+TEST(CompareTest, TextsThatLookTheSameButAreWrittenWithOtherCodePointsDiffer) {
+  EXPECT_EQ(Judge("\"\xc3\xa9\"", "\"e\xcc\x81\"").verdict, Verdict::kDiffer);  // NFC and NFD.
+  EXPECT_EQ(Judge("{\"\xc3\xa9\":1}", "{\"e\xcc\x81\":1}").differences_total, 2u);
+}
+
 TEST(CompareTest, MatchingThatWouldTakeForEverIsAnError) {
   std::vector<std::string> control, candidate;
   for (int i = 0; i < 3000; ++i) {

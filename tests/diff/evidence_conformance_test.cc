@@ -221,6 +221,30 @@ TEST_P(EvidenceConformanceTest, CountsOfAllReplicasAndKeysAddUp) {
   EXPECT_EQ(world_->reader()->FamilyLedger("permissions")->counts.sampled, 0u);
 }
 
+TEST_P(EvidenceConformanceTest, NoiseOfAllReplicasAddsUpUnderTheNewestCatalog) {
+  const NoiseKey quote = {"pricing", "pricing/quote", 3};
+  Flush flush = MakeFlush(1);
+  flush.noise[quote] = {.pairs = 10, .differed = 2, .patterns = {{"/at: value", 2}, {"/rank: value", 1}}};
+  flush.noise[{"pricing", "pricing/list", 2}] = {.pairs = 9, .differed = 9, .patterns = {{": order", 9}}};
+  flush.noise[{"pricing", "pricing/list", 3}] = {.pairs = 1, .differed = 0, .patterns = {}};
+  flush.noise[{"permissions", "permissions/roles", 3}] = {.pairs = 5, .differed = 0, .patterns = {}};
+  Apply(1, flush);
+  Flush other = MakeFlush(1);
+  other.noise[quote] = {.pairs = 20, .differed = 1, .patterns = {{"/at: value", 1}}};
+  Apply(2, other);
+  // Absolute counts, whatever the order.
+  Flush later = MakeFlush(3), earlier = MakeFlush(2);
+  later.noise[quote] = {.pairs = 12, .differed = 3, .patterns = {{"/at: value", 3}, {"/rank: value", 1}}};
+  earlier.noise[quote] = {.pairs = 11, .differed = 2, .patterns = {{"/at: value", 2}, {"/rank: value", 1}}};
+  Apply(1, later);
+  Apply(1, earlier);
+  Apply(1, later);
+  EXPECT_THAT(world_->reader()->FamilyNoise("pricing").value(),
+              ElementsAre(Noise{"pricing/list", "", 1, 0}, Noise{"pricing/quote", "", 32, 4},
+                          Noise{"pricing/quote", "/at: value", 32, 4}, Noise{"pricing/quote", "/rank: value", 32, 1}));
+  EXPECT_THAT(world_->reader()->FamilyNoise("nobody").value(), IsEmpty());
+}
+
 TEST_P(EvidenceConformanceTest, AFlushCountsOnceHoweverOftenItComesAndInWhateverOrder) {
   const Flush first = MakeFlush(1, {{Key(), Counted(10, 7)}});
   const Flush second = MakeFlush(2, {{Key(), Counted(20, 20)}});

@@ -147,6 +147,9 @@ class FakeEvidence final : public diff::EvidenceReader {
     totals.counts.sampled = totals.counts.matched = 5;
     return totals;
   }
+  absl::StatusOr<std::vector<diff::Noise>> FamilyNoise(const std::string& family) override {
+    return std::vector<diff::Noise>{{"pricing/quote", "/rank: value", 20, 0}};
+  }
   uint32_t limit() const { return limit_; }
 
  private:
@@ -508,6 +511,10 @@ TEST_F(AdminServicesTest, AReportNeedsAFamilyButNoRollout) {
   EXPECT_EQ(report.ledger().sampled(), 5u);
   EXPECT_EQ(report.flips_size(), 1);
   EXPECT_EQ(report.targets_size(), 0);
+  ASSERT_EQ(report.noise_size(), 1);
+  EXPECT_EQ(report.noise(0).pattern(), "/rank: value");
+  EXPECT_EQ(report.noise(0).low_ppm(), 0u);
+  EXPECT_EQ(report.noise(0).high_ppm(), 161'125u);
   StartRollout();
   request.set_family("r1");
   ExpectRefused(get(), grpc::StatusCode::NOT_FOUND, "family r1");

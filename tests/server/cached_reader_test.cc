@@ -321,6 +321,52 @@ TEST(CachedReaderTest, WhatIsCapturedIsReadFromTheDatabaseWhileCaptureIsAway) {
   EXPECT_EQ(w.Counts().sampled, sampled) << "what would not be served is not judged";
 }
 
+TEST(CachedReaderTest, WhatCaptureKnowsOfAnAnswerIsCountedAndNothingIsRefusedForIt) {
+  for (const bool is_near : {false, true}) {
+    SCOPED_TRACE(is_near);
+    ReadWorld w({.captured = true});
+    if (is_near) w.TrackNear();
+    w.watermark.Cover(absl::InfiniteDuration());
+    w.Write("1");
+    w.RouteCache();
+    w.ReadIntoNear("1");
+    const auto read = [&](const char* outcome) {
+      w.ProveNear();
+      const std::string counter = absl::StrCat("shadowline_certified_reads_total{outcome=\"", outcome, "\"}");
+      const double before = w.Metric(counter);
+      EXPECT_EQ(w.Read("1")->response.source(), is_near ? v1::SOURCE_NEAR_CACHE : v1::SOURCE_CACHE);
+      EXPECT_EQ(w.Metric(counter), before + 1) << outcome;
+    };
+    const auto advance = [&] {
+      const absl::Duration now = w.world.clock()->Steady();
+      w.certifier.Advance({1000, 1000, {}}, now, now);
+    };
+    read("unknown");
+    w.certifier.Begin(cache::CaptureMapHash(*w.catalog.Current()), 0);
+    read("unknown");
+    advance();
+    read("certified");
+    w.world.RunFor(absl::Seconds(2));
+    read("unknown");
+    advance();
+    read("certified");
+    const std::vector<uint32_t> touched = {cache::TagHash(cache::FenceKey("acme", "quote:1"))};
+    w.certifier.Touch(1'000'000, touched, w.world.clock()->Now(), w.world.clock()->Steady());
+    read("outdated");
+  }
+}
+
+TEST(CachedReaderTest, WhatIsNotCapturedIsNotCertified) {
+  ReadWorld w;
+  w.Write("1");
+  w.RouteCache();
+  w.Read("1");
+  EXPECT_EQ(w.Read("1")->response.source(), v1::SOURCE_CACHE);
+  for (const char* outcome : {"certified", "outdated", "unknown"}) {
+    EXPECT_EQ(w.Metric(absl::StrCat("shadowline_certified_reads_total{outcome=\"", outcome, "\"}")), 0);
+  }
+}
+
 TEST(CachedReaderTest, WhatIsNotCapturedNeedsNoCapture) {
   ReadWorld w;
   w.Write("1");

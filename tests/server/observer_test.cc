@@ -444,6 +444,42 @@ TEST(ObserverTest, NobodyCameBackIsInconclusive) {
   EXPECT_EQ(w.b.Counts().sampled, 0u);
 }
 
+TEST(ObserverTest, EachLookerIsWaitedForAsLongAsItWasTold) {
+  ObservedWorld w;
+  const v1::Judgement late = w.Report("1", Level(1), Level(2));
+  // Told to come back soon, since its control proves nothing yet; it never does.
+  v1::ObservedRead beside = w.FirstRead("1", Level(1), Level(2));
+  beside.mutable_control()->set_began_us_ago(4'000);
+  const v1::Judgement soon = w.Observe(beside);
+  ASSERT_LT(soon.good_for_us(), late.good_for_us() - 100'000);
+  w.world.RunFor(absl::Microseconds(soon.good_for_us()));
+  EXPECT_EQ(w.a.Counts().inconclusive, 1u);
+  EXPECT_EQ(w.a.Counts().Pending(), 1u);
+  const absl::Duration waited = absl::Microseconds(soon.good_for_us());
+  v1::ObservedRead next = w.Read(Level(1), Level(2));
+  next.set_episode(late.episode());
+  next.set_waited_us(absl::ToInt64Microseconds(waited));
+  EXPECT_EQ(w.Observe(next).verdict(), "confirmed");
+}
+
+TEST(ObserverTest, ALookerWhoGoesOnKeepsNobodyWaitingWhoDoesNot) {
+  ObservedWorld w({.lookers_max = 2, .max_rounds = 100});
+  v1::Judgement told = w.Report("1", Level(1), Level(2));
+  w.Report("1", Level(1), Level(2));  // Does not come back.
+  EXPECT_EQ(w.Report("1", Level(1), Level(2)).state(), v1::Judgement::STATE_JOINED);
+  for (int i = 0; i < 4; ++i) {
+    v1::ObservedRead next = w.NextRead(told, Level(1), std::nullopt, absl::Seconds(10));
+    next.clear_control();
+    told = w.Observe(next);
+    ASSERT_EQ(told.state(), v1::Judgement::STATE_LOOK_AGAIN);
+  }
+  EXPECT_EQ(w.a.Counts().inconclusive, 1u);
+  EXPECT_EQ(w.a.Counts().Pending(), 2u);
+  EXPECT_EQ(w.Report("1", Level(1), Level(2)).state(), v1::Judgement::STATE_LOOK_AGAIN) << "in its place";
+  w.world.RunFor(absl::Seconds(40));
+  EXPECT_EQ(w.a.Counts().inconclusive, 4u);
+}
+
 TEST(ObserverTest, ReadsOfTheSameAnswerJoinOneEpisode) {
   ObservedWorld w;
   std::vector<v1::Judgement> told;

@@ -295,7 +295,7 @@ TEST_F(OptionsTest, TlsOfRedisIsNeverSilentlyOff) {
 TEST_F(OptionsTest, AnUnknownFieldIsToldWhatThereIs) {
   EXPECT_THAT(Findings("port: 1\n"),
               ElementsAre(AllOf(
-                  StartsWith("server.yaml:1:1: port: is no field; expected one of capture, catalog, controller, "),
+                  StartsWith("server.yaml:1:1: port: is no field; expected one of capture, catalog, certification, controller, "),
                   HasSubstr("listen"))));
 }
 

@@ -77,14 +77,22 @@ class OneValueStore final : public cache::Store {
   base::Executor* const executor_;
 };
 
-class OneValueControl final : public cache::Control {
+class OneValueControl final : public cache::Control, public cache::TwinControl {
  public:
   void Load(cache::Query, absl::Duration, base::Executor* reply_on, Callback done) override {
+    reply_on->Post([done = std::move(done)]() mutable { done(Answer()); });
+  }
+  void LoadTwice(cache::Query, absl::Duration, base::Executor* reply_on, TwinsCallback done) override {
+    reply_on->Post([done = std::move(done)]() mutable { done(cache::Twins(Answer(), Answer())); });
+  }
+
+ private:
+  static cache::ControlAnswer Answer() {
     cache::ControlAnswer answer;
     answer.found = true;
     answer.body = kBody;
     answer.snapshot = "10:10:";
-    reply_on->Post([answer, done = std::move(done)]() mutable { done(std::move(answer)); });
+    return answer;
   }
 };
 
@@ -169,6 +177,7 @@ TEST(ReadThreadsTest, LanesShareOneVerifierWhileFlagsAndCatalogsChange) {
   board.Publish(Flags(1), clock.Steady());
   catalog.Publish(Catalog(1));
   OneValueControl control;
+  diff::NoiseBook noise;
   cache::FillFlight flight;
   base::Random random(7);
   base::EventLoop background(&clock, "background");
@@ -177,6 +186,8 @@ TEST(ReadThreadsTest, LanesShareOneVerifierWhileFlagsAndCatalogsChange) {
   Verifier verifier({.queries_per_second = 1e6, .burst = 1e6, .samples_max = 100, .match_reuse = absl::ZeroDuration()},
                     {.store = &background_store,
                      .control = &control,
+                     .twins = &control,
+                     .noise = &noise,
                      .filler = &background_filler,
                      .executor = &background,
                      .clock = &clock,

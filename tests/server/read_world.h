@@ -23,6 +23,7 @@
 #include "absl/time/time.h"
 #include "base/metrics.h"
 #include "base/random.h"
+#include "cache/certify/certifier.h"
 #include "cache/fill/filler.h"
 #include "cache/flight/flight.h"
 #include "cache/invalidate/invalidator.h"
@@ -55,6 +56,7 @@ struct ReadWorldOptions {
   std::string owner;
   bool authorization = false;
   std::string committed_at;
+  uint32_t noise_ppm = 0;
   std::optional<cache::ExternalCache> external;  // Of the endpoint, whose answers are the application's to cache then.
   CachedReader::Options reader;
   Verifier::Options verifier;
@@ -91,6 +93,8 @@ class ReadWorld {
         refresh_control({}, &database, world.executor(), world.clock(), world.random()),
         verification_control(Verification(options.back_off, world.clock()), &database, world.executor(), world.clock(),
                              world.random()),
+        twin_random(options.seed + 2'000),
+        twin_control({}, &database, world.executor(), world.clock(), &twin_random),
         redis(world.clock(), world.random()),
         lane_store(&redis, world.executor()),
         near_store(&redis, world.executor()),
@@ -111,11 +115,14 @@ class ReadWorld {
         verifier(WithSecret(options.verifier),
                  {.store = &background_store,
                   .control = &verification_control,
+                  .twins = &twin_control,
+                  .noise = &noise,
                   .filler = &background_filler,
                   .invalidator = &invalidator,
                   .executor = world.executor(),
                   .clock = world.clock(),
                   .random = world.random(),
+                  .certifier = &certifier,
                   .ledger = &ledger,
                   .metrics = &metrics,
                   .back_off = options.back_off,
@@ -129,6 +136,7 @@ class ReadWorld {
                                 .verifier = &verifier,
                                 .hot_keys = &hot_keys,
                                 .watermark = &watermark,
+                                .certifier = &certifier,
                                 .near = &near,
                                 .near_store = &near_store,
                                 .near_terms = &near_terms,
@@ -160,6 +168,7 @@ class ReadWorld {
     endpoint.owner = options.owner;
     endpoint.authorization = options.authorization;
     endpoint.committed_at = options.committed_at;
+    endpoint.noise_ppm = options.noise_ppm;
     endpoint.tags = {{{.literal = "quote:"}, {.literal = "", .parameter = 0}}, {{.literal = "tenant"}}};
     near_terms.Observe(catalog_revision_ + 1, is_near, world.clock()->Steady());
     catalog.Publish(std::make_shared<cache::CompiledCatalog>(++catalog_revision_, shadowline::v1::Catalog(),
@@ -191,6 +200,14 @@ class ReadWorld {
   }
   // Nothing that was written until now has been missed.
   void ProveNear() { near.Renew(world.clock()->Steady()); }
+
+  // From now on the endpoint's statement makes this of a row, anew for each answer.
+  void MakeNoise(const std::function<std::string(std::string)>& noise_of_row) {
+    for (sim::SimControl* one : {&control, &refresh_control, &verification_control, &twin_control}) {
+      one->options().noise = noise_of_row;
+    }
+  }
+  diff::NoiseKey NoiseKey() const { return {"pricing", "pricing/quote", catalog_revision_}; }
 
   // ---- Reading ----
 
@@ -297,6 +314,9 @@ class ReadWorld {
   sim::SimControl control;
   sim::SimControl refresh_control;
   sim::SimControl verification_control;
+  base::Random twin_random;  // Apart, as above.
+  sim::SimControl twin_control;
+  diff::NoiseBook noise;
   sim::SimRedis redis;
   sim::SimStore lane_store;
   sim::SimStore near_store;
@@ -306,6 +326,7 @@ class ReadWorld {
   std::function<void(const std::vector<cache::TenantTag>&)> on_fenced;  // Hears of every invalidation.
   cache::Invalidator invalidator;
   cache::Watermark watermark;
+  cache::Certifier certifier{{.max_bytes = 4096}};  // Knows nothing until it is told to Begin.
   flags::Board board;
   CatalogHolder catalog;
   diff::Ledger ledger;

@@ -1129,6 +1129,12 @@ TEST_F(ReplicaTest, AWriteThatNobodyInvalidatedIsFencedByCapture) {
                           }))
         << one->server.Log() << other->server.Log();
   }
+  for (Node* node : {one.get(), other.get()}) {
+    EXPECT_TRUE(AwaitTrue(kLimit, [&] {
+      node->Read(Ask("stock", 1));
+      return node->Metric("shadowline_certified_reads_total", R"(outcome="certified")") > 0;
+    })) << node->server.Log();
+  }
   // What cannot be said tag by tag drops the family.
   Query("TRUNCATE item");
   for (Node* node : {one.get(), other.get()}) {

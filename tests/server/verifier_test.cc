@@ -23,6 +23,14 @@ uint64_t Judged(const diff::Counts& c) {
   return c.matched + c.excused + c.healed + c.confirmed + c.inconclusive + c.errored;
 }
 
+// Adds a field that the statement makes up.
+std::function<std::string(std::string)> MadeUpRank(uint64_t seed) {
+  return [random = std::make_shared<base::Random>(seed)](std::string row) {
+    row.pop_back();
+    return absl::StrCat(row, ",\"rank\":", random->Below(1'000'000'000), "}");
+  };
+}
+
 // ---- Single samples ----
 
 TEST(VerifierTest, AServedValueThatTheDatabaseHoldsIsMatched) {
@@ -149,6 +157,50 @@ TEST(VerifierTest, WhatWasCommittedWithinTheBoundIsWaitedFor) {
   w.Invalidate("1");
   w.world.RunUntilIdle();
   EXPECT_EQ(w.Counts().healed, 1u);
+}
+
+TEST(VerifierTest, CaptureTellsThatWhatWasWrittenLongAgoIsNotWaitedFor) {
+  for (const bool touched : {true, false}) {
+    ReadWorld w({.freshness = absl::Seconds(10), .captured = true});
+    const auto catalog = w.catalog.Current();
+    const cache::Endpoint& endpoint = catalog->endpoints()[0];
+    const cache::TagHashes hashes = cache::HashesOf(endpoint, "acme", cache::FenceKeys(endpoint, "acme", {"1"}));
+    w.watermark.Cover(absl::InfiniteDuration());
+    // What a replica's own snapshot sees, as of now.
+    const auto advance = [&w] {
+      const auto now = w.world.clock()->Steady();
+      w.certifier.Advance(*cache::ParseSnapshot(w.database.Read(ReadWorld::Row("1")).snapshot), now, now);
+    };
+    w.certifier.Begin(cache::CaptureMapHash(*catalog), 1);
+    w.Write("1");
+    advance();
+    w.RouteCache(1'000'000);
+    w.Read("1");
+    w.Write("1");  // The fence is lost, and the log has it.
+    if (touched) {
+      const uint64_t transaction = cache::ParseSnapshot(w.database.Read(ReadWorld::Row("1")).snapshot)->xmax - 1;
+      w.certifier.Touch(transaction, hashes, w.world.clock()->Now(), w.world.clock()->Steady());
+    }
+    advance();
+    w.world.RunFor(absl::Seconds(15));
+    w.Read("1");
+    const absl::Time read_at = w.world.clock()->Now();
+    w.world.RunFor(absl::Milliseconds(20));
+    advance();
+    w.world.RunUntilIdle();
+    ASSERT_EQ(w.divergences.size(), 1u);
+    const diff::Divergence& divergence = w.divergences[0];
+    if (touched) {
+      EXPECT_EQ(divergence.rule, "by_commit");
+      EXPECT_LT(divergence.confirmed_at - read_at, absl::Seconds(1));
+      EXPECT_GT(divergence.transaction, 0u);
+      EXPECT_EQ(divergence.cause, "missed_invalidation");
+      EXPECT_THAT(divergence.cause_evidence, HasSubstr("wrote to what it depends on"));
+    } else {
+      EXPECT_EQ(divergence.rule, "by_observation");
+      EXPECT_EQ(divergence.cause, "hidden_input");
+    }
+  }
 }
 
 // ---- Repairs ----
@@ -349,6 +401,229 @@ TEST(VerifierTest, AControlThatIsOlderThanTheFillProvesNothing) {
   EXPECT_EQ(w.Counts().confirmed, 0u);
 }
 
+// ---- Noise ----
+
+TEST(VerifierTest, WhatAStatementMakesUpIsCountedAndNotHeldAgainstTheCache) {
+  for (const bool cache : {false, true}) {
+    ReadWorld w;
+    w.MakeNoise(MadeUpRank(1));
+    cache ? w.RouteCache(1'000'000) : w.RouteShadow();
+    for (int i = 0; i < 20; ++i) {
+      const std::string id = absl::StrCat(i);
+      w.Write(id);
+      w.Read(id);
+      w.world.RunUntilIdle();
+      w.Read(id);
+      w.world.RunUntilIdle();
+    }
+    EXPECT_EQ(w.Counts().sampled, 20u);
+    EXPECT_EQ(w.Counts().inconclusive, 20u);
+    EXPECT_TRUE(w.divergences.empty());
+    EXPECT_EQ(w.Metric("shadowline_noise_episodes_total"), 20);
+    const diff::NoiseCounts noise = w.noise.Counts(w.NoiseKey());
+    EXPECT_EQ(noise.pairs, 20u);
+    EXPECT_THAT(noise.patterns, ElementsAre(Pair("/rank: value", 20u)));
+  }
+}
+
+TEST(VerifierTest, AMissedInvalidationBesideWhatIsMadeUpIsConfirmed) {
+  ReadWorld w;
+  w.MakeNoise(MadeUpRank(1));
+  w.RouteCache(1'000'000);
+  w.Write("1");
+  w.Read("1");
+  w.Write("1");
+  const absl::Time written_at = w.world.clock()->Now();
+  w.Read("1");
+  w.world.RunUntilIdle();
+  ASSERT_EQ(w.divergences.size(), 1u);
+  EXPECT_EQ(w.Counts().confirmed, 1u);
+  EXPECT_THAT(w.divergences[0].patterns, ElementsAre("/price: value"));
+  ASSERT_EQ(w.divergences[0].differences.size(), 1u);
+  EXPECT_EQ(w.divergences[0].differences[0].pointer, "/price");
+  EXPECT_EQ(w.divergences[0].differences_total, 1u);
+  EXPECT_LE(w.divergences[0].confirmed_at - written_at, kDelta + absl::Milliseconds(100));
+  EXPECT_EQ(w.divergences[0].cause, "missed_invalidation");
+}
+
+// What is made up has differed all along; the write is young.
+TEST(VerifierTest, AWriteIsNotAsOldAsTheNoiseBesideIt) {
+  for (const bool invalidated : {true, false}) {
+    ReadWorld w;
+    w.MakeNoise(MadeUpRank(1));
+    w.RouteCache(1'000'000);
+    w.Write("1");
+    w.Read("1");
+    w.Read("1");
+    w.world.RunFor(kDelta - absl::Milliseconds(20));
+    w.Write("1");
+    const absl::Time written_at = w.world.clock()->Now();
+    w.world.RunFor(kDelta / 2);
+    if (invalidated) w.Invalidate("1");
+    w.world.RunUntilIdle();
+    EXPECT_EQ(w.Counts().confirmed, invalidated ? 0u : 1u);
+    if (invalidated) continue;
+    ASSERT_EQ(w.divergences.size(), 1u);
+    EXPECT_GE(w.divergences[0].confirmed_at - written_at, kDelta);
+    EXPECT_LE(w.divergences[0].confirmed_at - written_at, 2 * kDelta + absl::Milliseconds(100));
+  }
+}
+
+// What is made up differs in every look, so that only places tell how long something has been wrong.
+TEST(VerifierTest, APlaceThatWasRightInBetweenIsNotAsOldAsItsFirstDifference) {
+  ReadWorld w;
+  w.MakeNoise(MadeUpRank(1));
+  w.RouteCache(1'000'000);
+  const auto set = [&w](int price, int stock) {
+    w.database.Write(ReadWorld::Row("1"), absl::StrCat("{\"price\":", price, ",\"stock\":", stock, "}"));
+  };
+  set(1, 1);
+  w.Read("1");
+  set(2, 1);
+  w.Read("1");  // The first look: the price.
+  w.world.RunFor(kDelta / 2);
+  set(1, 2);
+  w.world.RunFor(kDelta);  // The second: the stock, which is young.
+  set(2, 1);
+  w.world.RunFor(kDelta);  // The third: the price again.
+  EXPECT_EQ(w.Counts().Pending(), 1u);
+  set(1, 1);
+  w.world.RunUntilIdle();
+  EXPECT_TRUE(w.divergences.empty());
+  EXPECT_EQ(w.Counts().inconclusive, 1u);
+}
+
+// A field that is wrong in a share of the database's own answers, and stale in the cache.
+TEST(VerifierTest, AStaleValueOfAFieldThatIsNoisyNowAndThenIsConfirmed) {
+  constexpr int kKeys = 100;
+  ReadWorld w;
+  w.MakeNoise([random = std::make_shared<base::Random>(5)](std::string row) {
+    return random->Below(100) < 5 ? R"({"price":0})" : row;
+  });
+  for (int i = 0; i < 100; ++i) {
+    w.noise.Add(w.NoiseKey(), i % 10 == 0 ? std::vector<std::string>{"/price: value"} : std::vector<std::string>());
+  }
+  ASSERT_TRUE(diff::IsNoisy(w.noise.Counts(w.NoiseKey()), "/price: value"));
+  w.RouteCache(1'000'000);
+  for (int i = 0; i < kKeys; ++i) {
+    const std::string id = absl::StrCat(i);
+    w.Write(id);
+    w.Read(id);
+    w.Read(id);
+    w.world.RunUntilIdle();
+  }
+  // Slips of the database, on either side, are never confirmed.
+  EXPECT_TRUE(w.divergences.empty());
+  EXPECT_GT(w.Counts().inconclusive, 0u);
+  EXPECT_GT(w.Counts().matched, 80u);
+  for (int i = 0; i < kKeys; ++i) {
+    w.Write(absl::StrCat(i));
+    w.Read(absl::StrCat(i));
+  }
+  w.world.RunUntilIdle();
+  EXPECT_GT(w.divergences.size(), 70u);
+  EXPECT_THAT(w.divergences[0].cause_evidence, HasSubstr("/price: value"));
+  EXPECT_EQ(w.divergences[0].cause, "missed_invalidation");
+}
+
+TEST(VerifierTest, AFillThatHoldsASlipOfANoisyFieldIsNotConfirmed) {
+  ReadWorld w;
+  bool slip = true;
+  w.MakeNoise([&slip](std::string row) { return slip ? R"({"price":0})" : row; });
+  w.noise.Add(w.NoiseKey(), {"/price: value"});
+  w.RouteCache(1'000'000);
+  w.Write("1");
+  w.Read("1");
+  slip = false;
+  w.Read("1");
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().sampled, 1u);
+  EXPECT_EQ(w.Counts().inconclusive, 1u);
+}
+
+TEST(VerifierTest, NothingIsConfirmedWhileTheControlCannotBeReadTwice) {
+  for (const int failures : {2, 100}) {
+    ReadWorld w;
+    w.Write("1");
+    w.RouteCache(1'000'000);
+    w.Read("1");
+    w.Write("1");
+    for (int i = 0; i < failures; ++i) w.twin_control.FailNext(absl::FailedPreconditionError("two servers"));
+    w.Read("1");
+    w.world.RunUntilIdle();
+    EXPECT_EQ(w.Counts().confirmed, failures == 2 ? 1u : 0u);
+    EXPECT_EQ(w.Counts().errored, failures == 2 ? 0u : 1u);
+    EXPECT_EQ(w.divergences.size(), failures == 2 ? 1u : 0u);
+  }
+}
+
+TEST(VerifierTest, ADatabaseThatNeverAnswersTwiceHoldsNoEpisodeForLong) {
+  ReadWorld w({.verifier = {.queries_per_second = 10'000, .burst = 10'000}});
+  w.RouteCache(1'000'000);
+  for (int i = 0; i < 100; ++i) {
+    w.Write(absl::StrCat(i));
+    w.Read(absl::StrCat(i));
+    w.Write(absl::StrCat(i));
+  }
+  w.twin_control.Hang(true);
+  for (int i = 0; i < 100; ++i) w.Read(absl::StrCat(i));
+  w.world.RunFor(absl::Minutes(5));
+  EXPECT_EQ(w.Counts().Pending(), 0u);
+  EXPECT_EQ(w.Counts().errored, 100u);
+}
+
+TEST(VerifierTest, AShareOfWhatIsVerifiedIsReadTwice) {
+  ReadWorld w({.noise_ppm = 200'000});
+  w.RouteShadow();
+  w.Write("1");
+  w.Read("1");
+  w.world.RunUntilIdle();
+  for (int i = 0; i < 1000; ++i) {
+    w.Read("1");
+    w.world.RunFor(absl::Milliseconds(20));
+  }
+  const diff::NoiseCounts noise = w.noise.Counts(w.NoiseKey());
+  EXPECT_GT(noise.pairs, 120u);
+  EXPECT_LT(noise.pairs, 280u);
+  EXPECT_EQ(noise.differed, 0u);
+  EXPECT_EQ(w.Counts().matched, 1000u);
+  EXPECT_EQ(w.Metric(R"(shadowline_twin_reads_total{outcome="same"})"), static_cast<double>(noise.pairs));
+}
+
+TEST(VerifierTest, MeasuringNoiseIsLeftOutBeforeAnySampleIs) {
+  ReadWorld w({.noise_ppm = 1'000'000, .verifier = {.queries_per_second = 1, .burst = 20, .match_reuse = {}}});
+  w.RouteCache(1'000'000);
+  w.Write("1");
+  w.Read("1");
+  for (int i = 0; i < 7; ++i) {
+    w.Read("1");
+    w.world.RunFor(absl::Milliseconds(20));
+  }
+  // Half of the bucket is for samples and looks alone.
+  EXPECT_EQ(w.Counts().shed, 0u);
+  EXPECT_EQ(w.Counts().matched, 7u);
+  EXPECT_GT(w.noise.Counts(w.NoiseKey()).pairs, 1u);
+  EXPECT_LT(w.noise.Counts(w.NoiseKey()).pairs, 6u);
+}
+
+TEST(VerifierTest, AnEpisodeThatWaitsToBeReadTwiceIsShedAtTheEnd) {
+  ReadWorld w;
+  w.Write("1");
+  w.RouteCache(1'000'000);
+  w.Read("1");
+  w.Write("1");
+  w.twin_control.Hang(true);
+  w.Read("1");
+  w.world.RunFor(2 * kDelta);
+  EXPECT_EQ(w.Counts().Pending(), 1u);
+  bool done = false;
+  w.verifier.Shutdown([&done] { done = true; });
+  w.world.RunUntilIdle();
+  EXPECT_TRUE(done);
+  EXPECT_EQ(w.Counts().shed, 1u);
+  EXPECT_EQ(w.Counts().Pending(), 0u);
+}
+
 TEST(VerifierTest, DigestsOfTwoTenantsCannotBeCompared) {
   ReadWorld w;
   for (const char* tenant : {"acme", "globex"}) {
@@ -492,6 +767,7 @@ struct Storm {
   uint32_t forgetful_ppm = 0;                    // Share of writes that nobody invalidates.
   bool faults = false;                           // Of the database and of Redis replies.
   bool stale_fills = false;                      // A cache without fences.
+  bool made_up = false;                          // The statement makes up a field.
 };
 
 struct Outcome {
@@ -514,6 +790,7 @@ Outcome Weather(const Storm& storm) {
     w.verification_control.options().error_share = 0.1;
     w.redis.faults.lose_reply_ppm = 5'000;
   }
+  if (storm.made_up) w.MakeNoise(MadeUpRank(storm.seed));
   storm.cache ? w.RouteCache(500'000) : w.RouteShadow();
 
   constexpr int kKeys = 12;
@@ -554,6 +831,10 @@ Outcome Weather(const Storm& storm) {
     EXPECT_TRUE(answer->status.has_value());
     if (!answer->status->ok()) continue;
     ++outcome.answered;
+    if (storm.made_up) {
+      std::string* body = answer->response.mutable_body();
+      if (const size_t at = body->find(",\"rank\""); at != std::string::npos) body->replace(at, std::string::npos, "}");
+    }
     outcome.wrong += !w.WasRight(*answer, kDelta);
     drawn += !storm.cache;
   }
@@ -590,6 +871,31 @@ TEST(VerifierSimTest, ACorrectCacheIsNeverAccused) {
       // The world is hard enough to tempt it.
       EXPECT_GT(sum.healed, 100u);
       EXPECT_GT(sum.matched, 10'000u);
+    }
+  }
+}
+
+TEST(VerifierSimTest, ACacheOfAnswersThatAreMadeUpInPartIsAccusedOfWhatIsStaleAlone) {
+  for (const bool cache : {false, true}) {
+    for (const uint32_t forgetful_ppm : {0u, 100'000u}) {
+      uint64_t noise = 0;
+      uint64_t confirmed = 0;
+      for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+        const Outcome outcome =
+            Weather({.seed = seed, .cache = cache, .forgetful_ppm = forgetful_ppm, .made_up = true});
+        noise += outcome.counts.inconclusive;
+        confirmed += outcome.divergences.size();
+        if (forgetful_ppm == 0) {
+          EXPECT_EQ(outcome.counts.confirmed, 0u) << "seed " << seed;
+          EXPECT_EQ(outcome.wrong, 0u) << "seed " << seed;
+        }
+        for (const diff::Divergence& divergence : outcome.divergences) {
+          EXPECT_THAT(divergence.patterns, ElementsAre("/price: value")) << "seed " << seed;
+        }
+        if (::testing::Test::HasFailure()) return;
+      }
+      EXPECT_GT(noise, 100u);
+      EXPECT_GE(confirmed, forgetful_ppm > 0 ? kSeeds : 0);
     }
   }
 }

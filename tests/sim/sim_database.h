@@ -33,6 +33,7 @@
 #include "base/random.h"
 #include "cache/origin/control.h"
 #include "cache/origin/snapshot.h"
+#include "cache/origin/twin_control.h"
 
 namespace shadowline::sim {
 
@@ -122,7 +123,7 @@ class SimDatabase {
   std::map<std::string, std::vector<Version>> rows_;
 };
 
-class SimControl final : public cache::Control {
+class SimControl final : public cache::Control, public cache::TwinControl {
  public:
   struct Options {
     // Uniform between the two. The snapshot is taken somewhere in between, so that what is loaded can be stale on
@@ -137,6 +138,8 @@ class SimControl final : public cache::Control {
     absl::Status error = absl::InternalError("injected");
     // Loads that may be under way at once, then kResourceExhausted.
     size_t queue_limit = 1 << 20;
+    // What a statement that is not deterministic makes of a row: called once for each answer.
+    std::function<std::string(std::string)> noise = nullptr;
     // Hears how each load that reached the database went, as PostgresControl's does.
     std::function<void(absl::string_view statement, absl::Duration took, const absl::Status& status)> ran = nullptr;
   };
@@ -174,6 +177,25 @@ class SimControl final : public cache::Control {
   // Takes as long as a single load.
   void LoadSet(cache::QuerySet queries, absl::Duration timeout, base::Executor* reply_on, SetCallback done) override {
     timeout = std::min(timeout, queries.endpoint->timeout);
+    Start(std::move(queries), timeout, 1, reply_on, std::move(done));
+  }
+
+  // Takes as long as a single load, too.
+  void LoadTwice(cache::Query query, absl::Duration timeout, base::Executor* reply_on, TwinsCallback done) override {
+    timeout = std::min(timeout, 2 * query.endpoint->timeout);
+    cache::QuerySet queries{std::move(query.catalog), query.endpoint, std::move(query.tenant), {}};
+    queries.arguments.push_back(std::move(query.arguments));
+    Start(std::move(queries), timeout, 2, reply_on, [done = std::move(done)](Answers answers) mutable {
+      if (!answers.ok()) return done(answers.status());
+      done(cache::Twins(std::move(answers->at(0)), std::move(answers->at(1))));
+    });
+  }
+
+ private:
+  using Answers = absl::StatusOr<std::vector<cache::ControlAnswer>>;
+
+  // Answers each read `times` times, all at one snapshot.
+  void Start(cache::QuerySet queries, absl::Duration timeout, int times, base::Executor* reply_on, SetCallback done) {
     if (!fail_all_.ok()) return Reply(absl::ZeroDuration(), fail_all_, reply_on, std::move(done));
     if (under_way_ >= options_.queue_limit) {
       return Reply(absl::ZeroDuration(), absl::ResourceExhaustedError("the database queue is full"), reply_on,
@@ -190,7 +212,7 @@ class SimControl final : public cache::Control {
       if (const auto failing = fail_arguments_.find(arguments); failing != fail_arguments_.end())
         fault = failing->second;
     }
-    ++queries_;
+    queries_ += times;
     const absl::Duration latency = DrawLatency();
     if (options_.ran != nullptr) {
       const bool late = hang_ || latency > timeout;
@@ -209,26 +231,26 @@ class SimControl final : public cache::Control {
 
     ++under_way_;
     const absl::Duration until_snapshot = latency * random_->Unit();
-    executor_->PostAfter(until_snapshot, [this, queries = std::move(queries), started_at = clock_->Now(),
+    executor_->PostAfter(until_snapshot, [this, queries = std::move(queries), times, started_at = clock_->Now(),
                                           rest = latency - until_snapshot, reply_on, done = std::move(done)]() mutable {
       std::vector<cache::ControlAnswer> answers;
       for (const cache::Arguments& arguments : queries.arguments) {
-        SimDatabase::Reading reading = database_->Read(RowKey(queries.endpoint->name, queries.tenant, arguments));
-        cache::ControlAnswer& answer = answers.emplace_back();
-        answer.found = reading.value.has_value();
-        answer.body = std::move(reading.value).value_or("");
-        answer.snapshot = std::move(reading.snapshot);
-        answer.started_at = started_at;
-        answer.answered_at = clock_->Now() + rest;
-        if (!queries.endpoint->committed_at.empty()) answer.database_clock = clock_->Now();
+        const SimDatabase::Reading reading = database_->Read(RowKey(queries.endpoint->name, queries.tenant, arguments));
+        for (int time = 0; time < times; ++time) {
+          cache::ControlAnswer& answer = answers.emplace_back();
+          answer.found = reading.value.has_value();
+          answer.body = reading.value.value_or("");
+          if (answer.found && options_.noise != nullptr) answer.body = options_.noise(std::move(answer.body));
+          answer.snapshot = reading.snapshot;
+          answer.started_at = started_at;
+          answer.answered_at = clock_->Now() + rest;
+          if (!queries.endpoint->committed_at.empty()) answer.database_clock = clock_->Now();
+        }
       }
       --under_way_;
       Reply(rest, std::move(answers), reply_on, std::move(done));
     });
   }
-
- private:
-  using Answers = absl::StatusOr<std::vector<cache::ControlAnswer>>;
 
   absl::Duration DrawLatency() {
     if (random_->Unit() < options_.slow_share) return options_.slow_latency;

@@ -147,11 +147,40 @@ class SimEvidence final : public diff::EvidenceReader {
     return totals;
   }
 
+  absl::StatusOr<std::vector<diff::Noise>> FamilyNoise(const std::string& family) override {
+    std::map<std::string, std::pair<uint64_t, diff::NoiseCounts>> newest;  // By endpoint, with its revision.
+    for (const auto& [key, row] : noise_) {
+      const diff::NoiseKey& of = key.second;
+      if (of.family != family) continue;
+      auto& [revision, sum] = newest[of.endpoint];
+      if (of.catalog_revision < revision) continue;
+      if (of.catalog_revision > revision) {
+        revision = of.catalog_revision;
+        sum = {};
+      }
+      sum.pairs += row.counts.pairs;
+      sum.differed += row.counts.differed;
+      for (const auto& [pattern, count] : row.counts.patterns) sum.patterns[pattern] += count;
+    }
+    std::vector<diff::Noise> noise;
+    for (const auto& [endpoint, found] : newest) {
+      const diff::NoiseCounts& sum = found.second;
+      noise.push_back({endpoint, "", sum.pairs, sum.differed});
+      for (const auto& [pattern, count] : sum.patterns) noise.push_back({endpoint, pattern, sum.pairs, count});
+    }
+    return noise;
+  }
+
  private:
   struct Row {
     uint64_t sequence = 0;
     diff::Counts counts;
     uint64_t lost = 0;
+  };
+
+  struct NoiseRow {
+    uint64_t sequence = 0;
+    diff::NoiseCounts counts;
   };
 
   class Store final : public diff::EvidenceStore {
@@ -201,6 +230,10 @@ class SimEvidence final : public diff::EvidenceReader {
       Row& row = rows_[{name, key}];
       if (row.sequence < flush.sequence) row = {flush.sequence, counts, 0};
     }
+    for (const auto& [key, counts] : flush.noise) {
+      NoiseRow& row = noise_[{name, key}];
+      if (row.sequence < flush.sequence) row = {flush.sequence, counts};
+    }
     for (const auto& [key, found] : flush.episodes) {
       diff::EvidenceKey group = key;
       group.minute = 0;
@@ -232,6 +265,7 @@ class SimEvidence final : public diff::EvidenceReader {
   const base::Clock* const clock_;
   std::map<std::string, Replica> replicas_;
   std::map<std::pair<std::string, diff::EvidenceKey>, Row> rows_;
+  std::map<std::pair<std::string, diff::NoiseKey>, NoiseRow> noise_;
   std::set<std::pair<diff::EvidenceKey, uint64_t>> episodes_;
   std::map<std::string, diff::Divergence> divergences_;
   std::vector<uint64_t> applied_;

@@ -176,13 +176,18 @@ absl::StatusOr<Connection::Rows> Connection::Query(const std::string& sql, const
 }
 
 absl::StatusOr<bool> Connection::TakeNotifications() {
+  ASSIGN_OR_RETURN(const std::vector<std::string> payloads, TakePayloads());
+  return !payloads.empty();
+}
+
+absl::StatusOr<std::vector<std::string>> Connection::TakePayloads() {
   if (PQconsumeInput(connection_) != 1) return Error("listening");
-  bool any = false;
+  std::vector<std::string> payloads;
   while (PGnotify* notification = PQnotifies(connection_)) {
+    payloads.emplace_back(notification->extra);
     PQfreemem(notification);
-    any = true;
   }
-  return any;
+  return payloads;
 }
 
 absl::Status Connection::StartCopy(const std::string& sql) { return Query(sql).status(); }

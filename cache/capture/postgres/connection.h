@@ -54,8 +54,10 @@ class Connection {
   absl::Status Send(const std::string& sql, const std::vector<std::string>& parameters = {});
   absl::StatusOr<std::optional<Rows>> Receive();
 
-  // Whether a notification has come since the last call, for a session that LISTENs.
+  // Whether a notification has come since the last call, for a session that LISTENs; or what they carry, in their
+  // order.
   absl::StatusOr<bool> TakeNotifications();
+  absl::StatusOr<std::vector<std::string>> TakePayloads();
 
   // Runs a statement after which both sides send frames: START_REPLICATION.
   absl::Status StartCopy(const std::string& sql);

@@ -133,6 +133,7 @@ absl::StatusOr<int> OutboxDrain::DrainOnce(Connection* connection) {
     if (transaction.effects.empty()) {
       batch->Answer(absl::OkStatus());
     } else {
+      if (deps_.feed != nullptr) deps_.feed->AddFromOutbox(transaction);
       deps_.sink->Apply(std::move(transaction), [batch](absl::Status status) { batch->Answer(std::move(status)); });
     }
   }

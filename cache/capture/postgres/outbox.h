@@ -24,6 +24,7 @@
 #include "base/metrics.h"
 #include "cache/capture/postgres/worker.h"
 #include "cache/capture/sink.h"
+#include "cache/certify/feed.h"
 
 namespace shadowline::cache {
 
@@ -43,6 +44,7 @@ class OutboxDrain {
     const base::Clock* clock = nullptr;
     Sink* sink = nullptr;
     base::Metrics* metrics = nullptr;
+    FeedWriter* feed = nullptr;  // Told of the rows, where their transactions are those of the source. Null: nobody is.
   };
 
   OutboxDrain(Options options, Deps deps);

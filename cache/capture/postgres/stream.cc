@@ -8,11 +8,9 @@
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "cache/capture/assembler.h"
@@ -42,31 +40,6 @@ std::set<std::string> CapturedFamilies(const CompiledCatalog& catalog) {
   std::set<std::string> families;
   for (const CapturedTable& table : catalog.captured()) families.insert(table.families.begin(), table.families.end());
   return families;
-}
-
-// Equal for equal maps, of tables and of what their values are made into.
-std::string MapDigest(const CompiledCatalog& catalog) {
-  std::string text;
-  const auto add = [&text](absl::string_view part) { absl::StrAppend(&text, part.size(), ":", part); };
-  const auto add_pieces = [&](const std::vector<CapturePiece>& pieces) {
-    for (const CapturePiece& piece : pieces) {
-      add(piece.literal);
-      add(absl::StrCat(piece.column, ",", static_cast<int>(piece.form.type), ",", piece.form.fold_case));
-    }
-    add("");
-  };
-  for (const CapturedTable& table : catalog.captured()) {
-    add(table.name);
-    for (const std::string& column : table.columns) add(column);
-    add_pieces(table.tenant);
-    add(table.tenant_sql);
-    for (const CapturedTag& tag : table.tags) {
-      add_pieces(tag.pieces);
-      for (const std::string& family : tag.families) add(family);
-    }
-    for (const std::string& family : table.families) add(family);
-  }
-  return absl::BytesToHexString(base::Digest128(text));
 }
 
 std::string QuoteTable(const std::string& name) {
@@ -148,7 +121,6 @@ class CaptureStream::Session {
         inbox_(stream->inbox_),
         catalog_(std::move(catalog)),
         families_(CapturedFamilies(*catalog_)),
-        map_(MapDigest(*catalog_)),
         number_(++stream->sessions_),
         lookup_({{.connection_string = options_.source, .application_name = "shadowline tenants", .stop = Stop()},
                  options_.search_path,
@@ -235,7 +207,7 @@ class CaptureStream::Session {
                        state_->Query("SELECT fenced_lsn, CASE WHEN settled AND map = $2 THEN "
                                      "abs((extract(epoch FROM clock_timestamp() - fenced_at) * 1000000)::bigint) END "
                                      "FROM shadowline.capture WHERE slot = $1",
-                                     {options_.slot, map_}));
+                                     {options_.slot, catalog_->capture_map()}));
       // Without a slot the database has failed over: what was published is a position of another log.
       const bool known = !rows.empty() && slot_seen_;
       stream_.deps_.watermark->Set(known ? Position(rows[0][0]) : 0);
@@ -374,7 +346,7 @@ class CaptureStream::Session {
       why = "a slot that was there already is taken over";
     } else if (known[0][0] != "t") {
       why = "an earlier beginning was not finished";
-    } else if (!publish.empty() || known[0][1] != map_) {
+    } else if (!publish.empty() || known[0][1] != catalog_->capture_map()) {
       why = "what is captured has changed";
     }
     if (!why.empty()) RETURN_IF_ERROR(Settle(why, !known.empty() && !keep_slot, keep_slot, slot.exists, publish));
@@ -429,7 +401,8 @@ class CaptureStream::Session {
     }
     RETURN_IF_ERROR(Alarm(why));
     return state_
-        ->Query("UPDATE shadowline.capture SET settled = true, map = $2 WHERE slot = $1", {options_.slot, map_})
+        ->Query("UPDATE shadowline.capture SET settled = true, map = $2 WHERE slot = $1",
+                {options_.slot, catalog_->capture_map()})
         .status();
   }
 
@@ -496,11 +469,17 @@ class CaptureStream::Session {
                                                          " LOGICAL 0/0 (proto_version '1', publication_names ",
                                                          QuoteText(QuoteName(options_.publication)), ")")));
     stream_.SetState(CaptureState::kStreaming, "");
+    FeedWriter* const feed = stream_.deps_.feed;
+    if (feed != nullptr) feed->Begin(CaptureMapHash(*catalog_));
+    const absl::Cleanup ended = [feed] {
+      if (feed != nullptr) feed->End();
+    };
     heard_at_ = clock_->Steady();
     while (!Superseded()) {
       ASSIGN_OR_RETURN(const bool more, ReadFrames());
       RETURN_IF_ERROR(TakeAnswers());
       stream_.deps_.watermark->Set(progress_.fenced());
+      if (feed != nullptr) feed->Passed(progress_.received());
       Cover();
       RETURN_IF_ERROR(Check(false));
       RETURN_IF_ERROR(Publish());
@@ -554,6 +533,7 @@ class CaptureStream::Session {
       return absl::OkStatus();
     }
     stream_.transactions_->Add();
+    if (stream_.deps_.feed != nullptr) stream_.deps_.feed->Add(*whole);
     const absl::Time committed_at = whole->committed_at;
     stream_.deps_.sink->Apply(*std::move(whole),
                               [inbox = inbox_, session = number_, transaction, committed_at](absl::Status status) {
@@ -684,7 +664,6 @@ class CaptureStream::Session {
   const std::shared_ptr<Inbox> inbox_;
   const std::shared_ptr<const CompiledCatalog> catalog_;
   const std::set<std::string> families_;
-  const std::string map_;  // MapDigest
   const uint64_t number_;
   PostgresTenantLookup lookup_;
   Assembler assembler_;

@@ -38,6 +38,7 @@
 #include "cache/capture/sink.h"
 #include "cache/capture/watermark.h"
 #include "cache/catalog/catalog.h"
+#include "cache/certify/feed.h"
 
 namespace shadowline::cache {
 
@@ -90,6 +91,7 @@ class CaptureStream {
     base::Metrics* metrics = nullptr;
     // Told of every change of the state, on the stream's thread; `why` is for people. May be empty.
     std::function<void(CaptureState state, const std::string& why)> on_state;
+    FeedWriter* feed = nullptr;  // Told of everything that is captured. Null: nobody is.
   };
 
   CaptureStream(Options options, Deps deps);

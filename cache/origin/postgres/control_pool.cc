@@ -94,11 +94,78 @@ absl::Status DeadlineExceeded(const Endpoint& endpoint, absl::string_view when) 
   return absl::DeadlineExceededError(absl::StrCat(endpoint.name, ": the deadline passed ", when));
 }
 
+// For the present transaction.
+std::string Timeout(absl::Duration left) {
+  return absl::StrCat(
+      "SET LOCAL statement_timeout=", absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))), ";");
+}
+
+// Sets the identity for the present transaction and executes the prepared statement, of one read or of a set.
+absl::StatusOr<std::string> ExecuteText(pqxx::transaction_base& work, const QuerySet& queries,
+                                        absl::string_view statement) {
+  const Endpoint& endpoint = *queries.endpoint;
+  const bool one = queries.arguments.size() == 1;
+  const auto quote = [&work](const std::optional<std::string>& argument) {
+    return argument ? work.quote(*argument) : "NULL";
+  };
+  std::string text;
+  std::string bound = work.quote(queries.tenant);
+  for (size_t i = 0; i < endpoint.parameters.size(); ++i) {
+    const std::optional<std::string>& argument = queries.arguments[0][i];
+    if (endpoint.parameters[i].identity) {
+      absl::StrAppend(&text, "SET LOCAL \"shadowline.", endpoint.parameters[i].name,
+                      "\"=", argument ? quote(argument) : "''", ";");
+    }
+    if (one) absl::StrAppend(&bound, ",", quote(argument));
+  }
+  if (!one) {
+    const std::optional<std::vector<std::string>> arrays = SetArguments(endpoint, queries.arguments);
+    if (!arrays.has_value()) return absl::UnimplementedError(absl::StrCat(endpoint.name, ": a list of lists"));
+    for (const std::string& array : *arrays) absl::StrAppend(&bound, ",", work.quote(array));
+  }
+  return absl::StrCat(text, "EXECUTE \"", statement, "\"(", bound, ")");
+}
+
+// What that statement returned; `stamp` is of the session as it was set up.
+absl::StatusOr<std::vector<ControlAnswer>> ReadAnswers(const pqxx::result& result, const QuerySet& queries,
+                                                       absl::string_view stamp, absl::Time started_at,
+                                                       absl::Time answered_at) {
+  const Endpoint& endpoint = *queries.endpoint;
+  const bool one = queries.arguments.size() == 1;
+  if (result.size() != queries.arguments.size()) {
+    return absl::InternalError(
+        absl::StrCat(endpoint.name, ": ", result.size(), " answers to ", queries.arguments.size(), " reads"));
+  }
+  std::vector<ControlAnswer> answers;
+  answers.reserve(result.size());
+  for (const pqxx::row& row : result) {
+    // The number of the read, and then what the single form returns.
+    const pqxx::row_size_type body = one ? 0 : 1;
+    if (!one && row[0].as<size_t>() != answers.size() + 1) {
+      return absl::InternalError(absl::StrCat(endpoint.name, ": the answers to its reads are out of order"));
+    }
+    if (const absl::string_view ran_in = row[body + 2].c_str(); ran_in != stamp) {
+      return absl::FailedPreconditionError(absl::StrCat(endpoint.name,
+                                                        ": the statement ran in another session than declared: `",
+                                                        ran_in, "` instead of `", stamp, "`"));
+    }
+    ControlAnswer& answer = answers.emplace_back();
+    answer.started_at = started_at;
+    answer.answered_at = answered_at;
+    answer.found = !row[body].is_null();
+    if (answer.found) answer.body.assign(row[body].c_str(), row[body].size());
+    answer.snapshot = row[body + 1].c_str();
+    if (!endpoint.committed_at.empty()) answer.database_clock = absl::FromUnixMicros(row[body + 3].as<int64_t>());
+  }
+  return answers;
+}
+
 }  // namespace
 
 // A single query is a set of one.
 struct PostgresControl::Job {
   QuerySet queries;
+  bool twice = false;       // The single query is made twice, in one snapshot.
   absl::Duration deadline;  // Clock::Steady()
   base::Executor* reply_on;
   SetCallback done;             // Guarded by mutex_ until it is answered.
@@ -107,12 +174,17 @@ struct PostgresControl::Job {
   Worker* worker = nullptr;     // The same; runs it now.
 };
 
-struct PostgresControl::Worker {
+struct PostgresControl::Session {
   // All but `socket` belong to the worker's thread.
   std::unique_ptr<pqxx::connection> connection;
   std::string stamp;  // Of the session as it was set up.
   std::set<std::string> prepared;
   int socket = -1;  // Guarded by mutex_: the watchdog must not shut down a descriptor that is another's by now.
+};
+
+struct PostgresControl::Worker {
+  Session session;
+  Session twin;  // Not connected before two answers are asked for.
 };
 
 PostgresControl::PostgresControl(Options options, const base::Clock* clock, base::Metrics* metrics)
@@ -156,6 +228,24 @@ void PostgresControl::LoadSet(QuerySet queries, absl::Duration timeout, base::Ex
   job->queries = std::move(queries);
   job->reply_on = reply_on;
   job->done = std::move(done);
+  Submit(std::move(job));
+}
+
+void PostgresControl::LoadTwice(Query query, absl::Duration timeout, base::Executor* reply_on, TwinsCallback done) {
+  auto job = std::make_shared<Job>();
+  job->twice = true;
+  job->deadline = clock_->Steady() + std::min(timeout, 2 * query.endpoint->timeout);
+  job->queries = {std::move(query.catalog), query.endpoint, std::move(query.tenant), {}};
+  job->queries.arguments.push_back(std::move(query.arguments));
+  job->reply_on = reply_on;
+  job->done = [done = std::move(done)](Answers answers) mutable {
+    if (!answers.ok()) return done(std::move(answers).status());
+    done(Twins(std::move(answers->at(0)), std::move(answers->at(1))));
+  };
+  Submit(std::move(job));
+}
+
+void PostgresControl::Submit(std::shared_ptr<Job> job) {
   {
     base::MutexLock lock(&mutex_);
     job->watched = deadlines_.emplace(job->deadline, job);
@@ -188,112 +278,121 @@ PostgresControl::Answers PostgresControl::Execute(Worker* worker, const Job& job
   }
   for (;;) {
     if (clock_->Steady() >= job.deadline) return DeadlineExceeded(endpoint, "before the database was asked");
-    if (worker->prepared.size() >= kPreparedMost) Disconnect(worker);
-    const bool reused = worker->connection != nullptr;
-    if (!reused) {
-      if (absl::Status connected = Connect(worker); !connected.ok()) {
+    std::vector<Session*> sessions = {&worker->session};
+    if (job.twice) sessions.push_back(&worker->twin);
+    bool reused = false;
+    for (Session* session : sessions) {
+      if (session->prepared.size() >= kPreparedMost) Disconnect(session);
+      if (session->connection != nullptr) {
+        reused = true;
+      } else if (absl::Status connected = Connect(session); !connected.ok()) {
         Report(job, absl::ZeroDuration(), connected);
         return connected;
       }
     }
-    queries_->Add();
+    queries_->Add(static_cast<double>(sessions.size()));
     const absl::Duration started = clock_->Steady();
-    Answers answers = Ask(worker, job);
+    Answers answers = job.twice ? AskTwice(worker, job) : Ask(&worker->session, job);
     const absl::Duration took = clock_->Steady() - started;
-    seconds_->Observe(absl::ToDoubleSeconds(took));
+    seconds_->Observe(absl::ToDoubleSeconds(took) / static_cast<double>(sessions.size()));
     if (!answers.ok()) failures_->Add();
-    if (absl::IsUnavailable(answers.status()) || absl::IsFailedPrecondition(answers.status())) {
-      Disconnect(worker);
-      // It may have died while it was idle, as all do when the server restarts, or may be a pooler's.
-      if (reused) continue;
+    const bool broken = absl::IsUnavailable(answers.status()) || absl::IsFailedPrecondition(answers.status());
+    // A pair that failed has left transactions behind.
+    if (broken || (job.twice && !answers.ok())) {
+      for (Session* session : sessions) Disconnect(session);
     }
+    // It may have died while it was idle, as all do when the server restarts, or may be a pooler's.
+    if (broken && reused) continue;
     Report(job, took, answers.status());
     return answers;
   }
 }
 
-// What a set takes depends on how many it is for.
+// What a set or a pair takes depends on how many it is for.
 void PostgresControl::Report(const Job& job, absl::Duration took, const absl::Status& status) const {
-  if (options_.ran == nullptr || job.queries.arguments.size() != 1) return;
+  if (options_.ran == nullptr || job.twice || job.queries.arguments.size() != 1) return;
   options_.ran(job.queries.endpoint->statement_id, took, status);
 }
 
-PostgresControl::Answers PostgresControl::Ask(Worker* worker, const Job& job) {
+PostgresControl::Answers PostgresControl::Ask(Session* session, const Job& job) {
   const QuerySet& queries = job.queries;
   const Endpoint& endpoint = *queries.endpoint;
   const bool one = queries.arguments.size() == 1;
   const absl::Duration left = job.deadline - clock_->Steady();
   if (left <= absl::ZeroDuration()) return DeadlineExceeded(endpoint, "before the database was asked");
-  const int64_t timeout_ms = absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1)));
   try {
-    pqxx::nontransaction session(*worker->connection);
-    std::string text = absl::StrCat("SET TRANSACTION READ ONLY;SET LOCAL statement_timeout=", timeout_ms, ";");
+    pqxx::nontransaction work(*session->connection);
+    const std::string begin = absl::StrCat("SET TRANSACTION READ ONLY;", Timeout(left));
     const std::string statement = one ? endpoint.statement_id : SetStatementId(endpoint);
-    if (!worker->prepared.contains(statement)) {
+    if (!session->prepared.contains(statement)) {
       try {
-        session.exec(text + (one ? PrepareText(endpoint) : PrepareSetText(endpoint)));
+        work.exec(begin + (one ? PrepareText(endpoint) : PrepareSetText(endpoint)));
       } catch (const pqxx::sql_error& error) {
         // What is wrong with the endpoint's own SELECT, its single form will say.
         const std::string& state = error.sqlstate();
         if (one || (!absl::StartsWith(state, "42") && !absl::StartsWith(state, "0A"))) throw;
         return absl::UnimplementedError(absl::StrCat(endpoint.name, ": ", Explain(error.sqlstate(), error.what())));
       }
-      worker->prepared.insert(statement);
+      session->prepared.insert(statement);
     }
-    const auto quote = [&session](const std::optional<std::string>& argument) {
-      return argument ? session.quote(*argument) : "NULL";
-    };
-    std::string bound = session.quote(queries.tenant);
-    for (size_t i = 0; i < endpoint.parameters.size(); ++i) {
-      const std::optional<std::string>& argument = queries.arguments[0][i];
-      if (endpoint.parameters[i].identity) {
-        absl::StrAppend(&text, "SET LOCAL \"shadowline.", endpoint.parameters[i].name,
-                        "\"=", argument ? quote(argument) : "''", ";");
-      }
-      if (one) absl::StrAppend(&bound, ",", quote(argument));
-    }
-    if (!one) {
-      const std::optional<std::vector<std::string>> arrays = SetArguments(endpoint, queries.arguments);
-      if (!arrays.has_value()) return absl::UnimplementedError(absl::StrCat(endpoint.name, ": a list of lists"));
-      for (const std::string& array : *arrays) absl::StrAppend(&bound, ",", session.quote(array));
-    }
-    absl::StrAppend(&text, "EXECUTE \"", statement, "\"(", bound, ")");
-
+    ASSIGN_OR_RETURN(const std::string execute, ExecuteText(work, queries, statement));
     const absl::Time started_at = clock_->Now();
-    const pqxx::result result = session.exec(text);
-    const absl::Time answered_at = clock_->Now();
-    if (result.size() != queries.arguments.size()) {
-      return absl::InternalError(
-          absl::StrCat(endpoint.name, ": ", result.size(), " answers to ", queries.arguments.size(), " reads"));
-    }
-    std::vector<ControlAnswer> answers;
-    answers.reserve(result.size());
-    for (const pqxx::row& row : result) {
-      // The number of the read, and then what the single form returns.
-      const pqxx::row_size_type body = one ? 0 : 1;
-      if (!one && row[0].as<size_t>() != answers.size() + 1) {
-        return absl::InternalError(absl::StrCat(endpoint.name, ": the answers to its reads are out of order"));
-      }
-      if (const absl::string_view stamp = row[body + 2].c_str(); stamp != worker->stamp) {
-        return absl::FailedPreconditionError(absl::StrCat(endpoint.name,
-                                                          ": the statement ran in another session than declared: `",
-                                                          stamp, "` instead of `", worker->stamp, "`"));
-      }
-      ControlAnswer& answer = answers.emplace_back();
-      answer.started_at = started_at;
-      answer.answered_at = answered_at;
-      answer.found = !row[body].is_null();
-      if (answer.found) answer.body.assign(row[body].c_str(), row[body].size());
-      answer.snapshot = row[body + 1].c_str();
-      if (!endpoint.committed_at.empty()) answer.database_clock = absl::FromUnixMicros(row[body + 3].as<int64_t>());
-    }
-    return answers;
+    const pqxx::result result = work.exec(begin + execute);
+    return ReadAnswers(result, queries, session->stamp, started_at, clock_->Now());
   } catch (...) {
     return LoadError(endpoint);
   }
 }
 
-absl::Status PostgresControl::Connect(Worker* worker) {
+PostgresControl::Answers PostgresControl::AskTwice(Worker* worker, const Job& job) {
+  const QuerySet& queries = job.queries;
+  const Endpoint& endpoint = *queries.endpoint;
+  const std::string& statement = endpoint.statement_id;
+  std::vector<ControlAnswer> twins;
+  try {
+    pqxx::nontransaction first(*worker->session.connection);
+    pqxx::nontransaction second(*worker->twin.connection);
+    std::string exported;
+    for (auto [session, work] : {std::pair{&worker->session, &first}, std::pair{&worker->twin, &second}}) {
+      // Each read may take what a read of this endpoint may take.
+      const absl::Duration left = std::min(job.deadline - clock_->Steady(), endpoint.timeout);
+      if (left <= absl::ZeroDuration()) return DeadlineExceeded(endpoint, "before the database was asked");
+      // Outside of the transaction: preparing takes a snapshot.
+      if (!session->prepared.contains(statement)) {
+        work->exec(absl::StrCat("SET TRANSACTION READ ONLY;", Timeout(left), PrepareText(endpoint)));
+        session->prepared.insert(statement);
+      }
+      const std::string begin = absl::StrCat("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;", Timeout(left));
+      if (exported.empty()) {
+        exported = work->exec(absl::StrCat(begin, "SELECT pg_export_snapshot()")).at(0)[0].c_str();
+      } else {
+        try {
+          work->exec(absl::StrCat(begin, "SET TRANSACTION SNAPSHOT ", work->quote(exported)));
+        } catch (const pqxx::sql_error& error) {
+          if (error.sqlstate().empty()) throw;  // The connection broke.
+          return absl::FailedPreconditionError(
+              absl::StrCat(endpoint.name, ": two sessions cannot share a snapshot: ", Explain("25", error.what())));
+        }
+      }
+      ASSIGN_OR_RETURN(const std::string execute, ExecuteText(*work, queries, statement));
+      const absl::Time started_at = clock_->Now();
+      const pqxx::result result = work->exec(execute);
+      ASSIGN_OR_RETURN(std::vector<ControlAnswer> answer,
+                       ReadAnswers(result, queries, session->stamp, started_at, clock_->Now()));
+      twins.push_back(std::move(answer[0]));
+    }
+    first.exec("COMMIT");
+    second.exec("COMMIT");
+  } catch (...) {
+    return LoadError(endpoint);
+  }
+  if (twins[0].snapshot != twins[1].snapshot) {
+    return absl::FailedPreconditionError(absl::StrCat(endpoint.name, ": two sessions did not share a snapshot"));
+  }
+  return twins;
+}
+
+absl::Status PostgresControl::Connect(Session* session) {
   {
     base::MutexLock lock(&mutex_);
     const absl::Duration now = clock_->Steady();
@@ -307,19 +406,19 @@ absl::Status PostgresControl::Connect(Worker* worker) {
   }
   absl::Status status;
   try {
-    worker->connection = std::make_unique<pqxx::connection>(connection_string_);
+    session->connection = std::make_unique<pqxx::connection>(connection_string_);
     {
       base::MutexLock lock(&mutex_);
-      worker->socket = worker->connection->sock();
+      session->socket = session->connection->sock();
     }
-    pqxx::nontransaction session(*worker->connection);
-    if (!options_.role.empty()) session.exec("SET ROLE " + session.quote_name(options_.role));
-    session.exec(SessionSetup(session.quote(options_.search_path)));
-    worker->stamp = session.exec(absl::StrCat("SELECT ", SessionStamp())).at(0)[0].c_str();
+    pqxx::nontransaction work(*session->connection);
+    if (!options_.role.empty()) work.exec("SET ROLE " + work.quote_name(options_.role));
+    work.exec(SessionSetup(work.quote(options_.search_path)));
+    session->stamp = work.exec(absl::StrCat("SELECT ", SessionStamp())).at(0)[0].c_str();
   } catch (...) {
     status = base::CurrentExceptionToStatus();
   }
-  if (!status.ok()) Disconnect(worker);
+  if (!status.ok()) Disconnect(session);
 
   base::MutexLock lock(&mutex_);
   if (status.ok()) {
@@ -333,13 +432,13 @@ absl::Status PostgresControl::Connect(Worker* worker) {
   return absl::UnavailableError(absl::StrCat("the database cannot be reached: ", last_failure_));
 }
 
-void PostgresControl::Disconnect(Worker* worker) {
+void PostgresControl::Disconnect(Session* session) {
   {
     base::MutexLock lock(&mutex_);
-    worker->socket = -1;
+    session->socket = -1;
   }
-  worker->prepared.clear();
-  worker->connection.reset();
+  session->prepared.clear();
+  session->connection.reset();
 }
 
 void PostgresControl::Answer(const std::shared_ptr<Job>& job, Answers answers) {
@@ -375,7 +474,11 @@ void PostgresControl::Watch() {
         deadlines_.erase(deadlines_.begin());
         job->answered = true;
         // The thread that waits for this socket wakes up with a broken connection.
-        if (job->worker != nullptr && job->worker->socket >= 0) ::shutdown(job->worker->socket, SHUT_RDWR);
+        if (job->worker != nullptr) {
+          for (const int socket : {job->worker->session.socket, job->worker->twin.socket}) {
+            if (socket >= 0) ::shutdown(socket, SHUT_RDWR);
+          }
+        }
         late.emplace_back(job, std::move(job->done));
       }
     }

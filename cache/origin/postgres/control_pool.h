@@ -14,6 +14,10 @@
 // A set of reads is one such message too, with the form of the statement that takes arrays (origin/statement.h). Where
 // PostgreSQL cannot prepare that form, the set is kUnimplemented.
 //
+// A read that is made twice (twin_control.h) takes two connections. The first begins a transaction, REPEATABLE READ and
+// READ ONLY, exports its snapshot and runs the statement; the second begins one of its own on that snapshot and does
+// the same. Both answers name the snapshot that they were read in; if it is not the same, they are no answer.
+//
 // While PostgreSQL is away, reads fail at once (kUnavailable) between attempts to connect that become rarer. A watchdog
 // answers every read that is still under way shortly after its deadline, whatever the driver is doing, and cuts its
 // connection: a server that says nothing holds neither a caller nor a thread.
@@ -23,7 +27,7 @@
 //            must outlive it.
 // Threads:   thread-safe.
 // Errors:    as in control.h. Messages hold no parameter and no value of a row.
-// Limits:    `connections` run, `queue_limit` wait.
+// Limits:    `connections` run, `queue_limit` wait. A pool that is asked for twins has up to twice as many connections.
 #ifndef SHADOWLINE_CACHE_ORIGIN_POSTGRES_CONTROL_POOL_H_
 #define SHADOWLINE_CACHE_ORIGIN_POSTGRES_CONTROL_POOL_H_
 
@@ -42,10 +46,11 @@
 #include "base/metrics.h"
 #include "base/mutex.h"
 #include "cache/origin/control.h"
+#include "cache/origin/twin_control.h"
 
 namespace shadowline::cache {
 
-class PostgresControl final : public Control {
+class PostgresControl final : public Control, public TwinControl {
  public:
   struct Options {
     std::string name = "control";  // Of the threads, and a label in the metrics.
@@ -67,20 +72,24 @@ class PostgresControl final : public Control {
 
   void Load(Query query, absl::Duration timeout, base::Executor* reply_on, Callback done) override;
   void LoadSet(QuerySet queries, absl::Duration timeout, base::Executor* reply_on, SetCallback done) override;
+  void LoadTwice(Query query, absl::Duration timeout, base::Executor* reply_on, TwinsCallback done) override;
 
  private:
   struct Job;
+  struct Session;
   struct Worker;
   using Deadlines = std::multimap<absl::Duration, std::shared_ptr<Job>>;  // By Clock::Steady().
 
   using Answers = absl::StatusOr<std::vector<ControlAnswer>>;
 
+  void Submit(std::shared_ptr<Job> job);
   void Run(Worker* worker, const std::shared_ptr<Job>& job);
   Answers Execute(Worker* worker, const Job& job);
-  Answers Ask(Worker* worker, const Job& job);
+  Answers Ask(Session* session, const Job& job);
+  Answers AskTwice(Worker* worker, const Job& job);
   void Report(const Job& job, absl::Duration took, const absl::Status& status) const;
-  absl::Status Connect(Worker* worker);
-  void Disconnect(Worker* worker);
+  absl::Status Connect(Session* session);
+  void Disconnect(Session* session);
   void Answer(const std::shared_ptr<Job>& job, Answers answers);
   void Watch();
   bool WatchIsDue() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -227,9 +227,36 @@ void WriteEpisodes(pqxx::work& work, const Flush& flush) {
       episodes.Literal(), keys.Literal(), exercised.Literal());
 }
 
+// A replica's row of an endpoint, and one of each of its patterns. `pairs` is the endpoint's in all of them.
+void WriteNoise(pqxx::work& work, const std::string& replica, const Flush& flush) {
+  Array families, endpoints, revisions, patterns, pairs, differed;
+  for (const auto& [key, counts] : flush.noise) {
+    const auto add = [&, &key = key, &counts = counts](absl::string_view pattern, uint64_t count) {
+      families.AddText(key.family);
+      endpoints.AddText(key.endpoint);
+      revisions.AddUnsigned(key.catalog_revision);
+      patterns.AddText(pattern);
+      pairs.AddUnsigned(counts.pairs);
+      differed.AddUnsigned(count);
+    };
+    add("", counts.differed);
+    for (const auto& [pattern, count] : counts.patterns) add(pattern, count);
+  }
+  work.exec_params(
+      "INSERT INTO shadowline.noise AS n (family, endpoint, catalog_revision, replica, pattern, sequence, pairs, "
+      "differed) SELECT u.family, u.endpoint, u.revision, $1::uuid, u.pattern, $2::bigint, max(u.pairs), "
+      "sum(u.differed) FROM unnest($3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[]) "
+      "AS u(family, endpoint, revision, pattern, pairs, differed) GROUP BY 1, 2, 3, 5 "
+      "ON CONFLICT (family, endpoint, catalog_revision, replica, pattern) DO UPDATE SET sequence = excluded.sequence, "
+      "pairs = excluded.pairs, differed = excluded.differed WHERE n.sequence < excluded.sequence",
+      replica, flush.sequence, families.Literal(), endpoints.Literal(), revisions.Literal(), patterns.Literal(),
+      pairs.Literal(), differed.Literal());
+}
+
 void WriteFlush(pqxx::work& work, const std::string& replica, const Flush& flush) {
   if (!flush.counts.empty()) WriteCounts(work, replica, flush);
   if (!flush.episodes.empty()) WriteEpisodes(work, flush);
+  if (!flush.noise.empty()) WriteNoise(work, replica, flush);
 }
 
 void WriteDivergence(pqxx::work& work, const Divergence& divergence) {
@@ -531,6 +558,25 @@ absl::StatusOr<LedgerTotals> PostgresEvidence::FamilyLedger(const std::string& f
     return absl::OkStatus();
   }));
   return totals;
+}
+
+absl::StatusOr<std::vector<Noise>> PostgresEvidence::FamilyNoise(const std::string& family) {
+  std::vector<Noise> noise;
+  RETURN_IF_ERROR(sessions_->Transact([&](pqxx::work& work) {
+    // A replica that never saw a pattern has pairs all the same, in which it was not.
+    const pqxx::result rows = work.exec_params(
+        "SELECT endpoint, pattern, sum(differed)::bigint AS differed, (max(sum(pairs) FILTER (WHERE pattern = '')) "
+        "OVER (PARTITION BY endpoint))::bigint AS pairs FROM shadowline.noise n WHERE family = $1 AND "
+        "catalog_revision = (SELECT max(catalog_revision) FROM shadowline.noise WHERE family = $1 AND endpoint = "
+        "n.endpoint) GROUP BY endpoint, pattern ORDER BY endpoint COLLATE \"C\", pattern COLLATE \"C\"",
+        Text(family));
+    for (const pqxx::row& row : rows) {
+      noise.push_back({row["endpoint"].as<std::string>(), row["pattern"].as<std::string>(), row["pairs"].as<uint64_t>(),
+                       row["differed"].as<uint64_t>()});
+    }
+    return absl::OkStatus();
+  }));
+  return noise;
 }
 
 }  // namespace shadowline::diff

@@ -1,4 +1,4 @@
-// Evidence in PostgreSQL: the tables evidence, episode, divergence and replica of Shadowline's schema.
+// Evidence in PostgreSQL: the tables evidence, episode, noise, divergence and replica of Shadowline's schema.
 //
 // A replica writes its own rows only, with a sequence number, so flushes need no locks between replicas and may be
 // repeated. Its row in `replica` is its heartbeat, and what serialises it with a sweep that takes it for dead.
@@ -50,6 +50,7 @@ class PostgresEvidence final : public EvidenceStore, public EvidenceReader {
                                                       const std::string& fingerprint, uint32_t limit) override;
   absl::StatusOr<Divergence> Find(const std::string& id) override;
   absl::StatusOr<LedgerTotals> FamilyLedger(const std::string& family) override;
+  absl::StatusOr<std::vector<Noise>> FamilyNoise(const std::string& family) override;
 
  private:
   const base::SystemClock clock_;

@@ -12,3 +12,17 @@ ALTER TABLE shadowline.divergence
   -- When it was written, by this database's clock.
   ADD COLUMN recorded_at timestamptz NOT NULL DEFAULT clock_timestamp();
 CREATE INDEX divergence_unsafe ON shadowline.divergence (family, recorded_at) WHERE unsafe <> '';
+
+-- How often two readings of one snapshot differed: absolute counts of one replica; a row with a greater sequence replaces
+-- it. An empty pattern is at any place; `pairs` are the endpoint's in each of its rows.
+CREATE TABLE shadowline.noise (
+  family text NOT NULL,
+  endpoint text NOT NULL,
+  catalog_revision bigint NOT NULL,
+  replica uuid NOT NULL,
+  pattern text NOT NULL,
+  sequence bigint NOT NULL,
+  pairs bigint NOT NULL,
+  differed bigint NOT NULL,
+  PRIMARY KEY (family, endpoint, catalog_revision, replica, pattern)
+);
