@@ -24,10 +24,22 @@ Mode ParseMode(absl::string_view name);
 // The PostgreSQL channel that every transaction notifies which bumps shadowline.flag_state.revision.
 inline constexpr char kChangedChannel[] = "shadowline_changed";
 
+// Shares of reads that are verified because of what they are (docs/sampling.md), in parts per million. A read is
+// verified by the largest share that it falls under, the uniform one among them.
+struct SampleShares {
+  uint32_t uncertified_ppm = 0;
+  uint32_t recent_ppm = 0;
+  uint32_t negative_ppm = 0;
+  uint32_t old_ppm = 0;
+  uint32_t cold_ppm = 0;
+
+  bool operator==(const SampleShares&) const = default;
+};
+
 struct Flag {
   Mode mode = Mode::kDatabase;
-  uint32_t serve_ppm = 0;         // Share of keys served from the cache; only in kCache.
-  uint32_t sample_ppm = 0;        // Share of reads that is verified.
+  uint32_t serve_ppm = 0;   // Share of keys served from the cache; only in kCache.
+  uint32_t sample_ppm = 0;  // Share of reads that is verified, whatever they are; 0: none is, not by `strata` either.
   bool sample_by_key = false;     // Draw by key instead of by request.
   uint64_t epoch = 0;             // Part of every cache key of the target.
   uint64_t revision = 0;          // Of the flags as a whole, when this flag last changed.
@@ -35,6 +47,7 @@ struct Flag {
   uint64_t catalog_revision = 0;  // The revision that the window was opened under; other evidence does not count.
   std::string reason;
   absl::Time changed_at;
+  SampleShares strata;
 
   bool operator==(const Flag&) const = default;
 };

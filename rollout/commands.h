@@ -30,6 +30,11 @@ struct Policy {
   absl::Duration candidate_p95 = absl::Milliseconds(100);
   uint32_t shadow_sample_ppm = 1'000'000;
   uint32_t cache_sample_ppm = 100'000;
+  flags::SampleShares strata = {.uncertified_ppm = 500'000,
+                                .recent_ppm = 250'000,
+                                .negative_ppm = 250'000,
+                                .old_ppm = 250'000,
+                                .cold_ppm = 250'000};
   bool sample_by_key = false;
   std::vector<uint32_t> ramp_ppm = {50'000, 250'000, 1'000'000};
   absl::Duration soak = absl::Minutes(10);
@@ -67,6 +72,7 @@ struct TargetView {
   absl::Time window_since;
   std::vector<Clause> clauses;
   diff::LedgerTotals ledger;  // Of the present window.
+  bool sample_by_key = false;
   uint64_t episodes = 0;
   uint64_t distinct_keys = 0;
   uint64_t exercised = 0;

@@ -67,6 +67,11 @@ absl::Status CheckPolicy(const Policy& policy) {
   check.AtMost("unjudged_ppm", policy.unjudged_ppm(), kMillion);
   check.AtMost("shadow_sample_ppm", policy.shadow_sample_ppm(), kMillion);
   check.AtMost("cache_sample_ppm", policy.cache_sample_ppm(), kMillion);
+  check.AtMost("sample_uncertified_ppm", policy.sample_uncertified_ppm(), kMillion);
+  check.AtMost("sample_recent_ppm", policy.sample_recent_ppm(), kMillion);
+  check.AtMost("sample_negative_ppm", policy.sample_negative_ppm(), kMillion);
+  check.AtMost("sample_old_ppm", policy.sample_old_ppm(), kMillion);
+  check.AtMost("sample_cold_ppm", policy.sample_cold_ppm(), kMillion);
   if (const std::string& by = policy.sample_by(); !by.empty() && by != "requests" && by != "keys") {
     check.Add("sample_by", absl::StrCat("`", by, "` is unknown; expected requests or keys"));
   }
@@ -97,6 +102,11 @@ Policy EffectivePolicy(const shadowline::v1::Catalog& catalog, const std::string
   policy.set_candidate_p95("100ms");
   policy.set_shadow_sample_ppm(kMillion);
   policy.set_cache_sample_ppm(100'000);
+  policy.set_sample_uncertified_ppm(500'000);
+  policy.set_sample_recent_ppm(250'000);
+  policy.set_sample_negative_ppm(250'000);
+  policy.set_sample_old_ppm(250'000);
+  policy.set_sample_cold_ppm(250'000);
   policy.set_sample_by("requests");
   for (const uint32_t step : {50'000u, 250'000u, kMillion}) policy.add_ramp_ppm(step);
   policy.set_soak("10m");

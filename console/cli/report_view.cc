@@ -1,5 +1,9 @@
 #include "console/cli/report_view.h"
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -35,6 +39,30 @@ std::string LedgerText(const v1::Ledger& ledger, const Style& style) {
                 : Paint(absl::StrCat("does not balance: ", rest, " unaccounted for"), Color::kRed, style);
   return absl::StrCat(table.Render(style), Cut(absl::StrCat("sampled ", Count(ledger.sampled()), ": ", balance), style),
                       "\n");
+}
+
+std::string EstimateTable(const v1::Report& report, const Style& style) {
+  Table table({{"TENANT"},
+               {"STAND FOR", Align::kRight},
+               {"WRONG", Align::kRight},
+               {"95 % INTERVAL", Align::kRight},
+               {"WRONG OF JUDGED, BY WHAT THEY WERE"}});
+  for (const v1::TargetReport& target : report.targets()) {
+    if (!target.has_estimate()) continue;
+    const v1::Estimate& estimate = target.estimate();
+    const auto percent = [](double ppm) { return absl::StrFormat("%.3g %%", ppm / 10'000); };
+    std::vector<std::string> strata;
+    for (const v1::StratumReport& stratum : target.strata()) {
+      if (stratum.judged() == 0) continue;
+      strata.push_back(absl::StrCat(stratum.name(), " ", Count(stratum.confirmed()), " of ", Count(stratum.judged())));
+    }
+    table.AddRow(
+        {target.tenant(), absl::StrCat(Count(estimate.reads()), " reads"),
+         Cell(percent(estimate.wrong_ppm()), estimate.wrong_ppm() > 0 ? Color::kRed : Color::kPlain),
+         estimate.has_low_ppm() ? absl::StrCat(percent(estimate.low_ppm()), " to ", percent(estimate.high_ppm())) : "-",
+         strata.empty() ? "-" : absl::StrJoin(strata, "; ")});
+  }
+  return table.Render(style);
 }
 
 // What an endpoint says differently by itself.
@@ -127,6 +155,12 @@ std::string ReportText(const v1::Report& report, const Style& style) {
                                               : Cell("-")});
     }
     absl::StrAppend(&text, table.Render(style));
+  }
+
+  if (std::any_of(report.targets().begin(), report.targets().end(),
+                  [](const v1::TargetReport& target) { return target.has_estimate(); })) {
+    section("Estimated of all reads");
+    absl::StrAppend(&text, EstimateTable(report, style));
   }
 
   section("Divergence groups");

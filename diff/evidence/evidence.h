@@ -19,6 +19,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "diff/compare/compare.h"
+#include "diff/evidence/sampling.h"
 #include "diff/verdict/freshness.h"
 #include "diff/verdict/noise.h"
 
@@ -59,6 +60,7 @@ struct Counts {
   uint64_t candidate_misses = 0;
   uint64_t candidate_errors = 0;
   std::array<uint64_t, kLatencyBoundsUs.size() + 1> candidate_latency{};
+  Weighted weighted;
 
   uint64_t Settled() const { return matched + excused + healed + confirmed + inconclusive + errored + shed; }
   uint64_t Pending() const { return sampled - Settled(); }

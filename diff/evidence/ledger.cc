@@ -29,10 +29,18 @@ uint64_t Counts::*CounterOf(Verdict verdict) {
   return &Counts::shed;
 }
 
+bool IsJudged(Verdict verdict) {
+  return verdict == Verdict::kMatched || verdict == Verdict::kExcused || verdict == Verdict::kHealed ||
+         verdict == Verdict::kConfirmed;
+}
+
 }  // namespace
 
 Ledger::Ticket::Ticket(Ticket&& other) noexcept
-    : ledger_(std::exchange(other.ledger_, nullptr)), account_(other.account_), place_(other.place_) {}
+    : ledger_(std::exchange(other.ledger_, nullptr)),
+      account_(other.account_),
+      place_(other.place_),
+      inclusion_(other.inclusion_) {}
 
 Ledger::Ticket& Ledger::Ticket::operator=(Ticket&& other) noexcept {
   if (this == &other) return *this;
@@ -40,13 +48,14 @@ Ledger::Ticket& Ledger::Ticket::operator=(Ticket&& other) noexcept {
   ledger_ = std::exchange(other.ledger_, nullptr);
   account_ = other.account_;
   place_ = other.place_;
+  inclusion_ = other.inclusion_;
   return *this;
 }
 
 const EvidenceKey& Ledger::Ticket::key() const { return account_->key; }
 
 void Ledger::Ticket::Settle(Verdict verdict) {
-  if (Ledger* ledger = std::exchange(ledger_, nullptr)) ledger->Settle(account_, place_, verdict);
+  if (Ledger* ledger = std::exchange(ledger_, nullptr)) ledger->Settle(account_, place_, verdict, inclusion_);
 }
 
 Ledger::Ledger(const base::Clock* clock, Limits limits)
@@ -88,7 +97,8 @@ void Ledger::CountAlone(const EvidenceKey& key, uint64_t Counts::*counter) {
   if (Account* account = Find(key, Now())) Count(account, counter);
 }
 
-std::optional<Ledger::Ticket> Ledger::Sampled(const EvidenceKey& key, std::optional<absl::Duration> candidate_latency) {
+std::optional<Ledger::Ticket> Ledger::Sampled(const EvidenceKey& key, std::optional<absl::Duration> candidate_latency,
+                                              Inclusion inclusion) {
   base::MutexLock lock(&mutex_);
   const absl::Duration now = Now();
   Account* account = Find(key, now);
@@ -100,12 +110,16 @@ std::optional<Ledger::Ticket> Ledger::Sampled(const EvidenceKey& key, std::optio
     return std::nullopt;
   }
   ++account->open;
-  return Ticket(this, account, open_.insert(open_.end(), now));
+  return Ticket(this, account, open_.insert(open_.end(), now), inclusion);
 }
 
-void Ledger::Settle(Account* account, Ticket::Place place, Verdict verdict) {
+void Ledger::Settle(Account* account, Ticket::Place place, Verdict verdict, Inclusion inclusion) {
   base::MutexLock lock(&mutex_);
   Count(account, CounterOf(verdict));
+  if (IsJudged(verdict)) {
+    account->counts.weighted.Add(inclusion, verdict == Verdict::kConfirmed);
+    totals_.counts.weighted.Add(inclusion, verdict == Verdict::kConfirmed);
+  }
   --account->open;
   open_.erase(place);
 }

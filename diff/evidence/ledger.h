@@ -63,15 +63,18 @@ class Ledger {
     // The key that the read is counted under, with its minute; valid until settled.
     const EvidenceKey& key() const;
     absl::Duration sampled_at() const { return *place_; }  // Clock::Steady()
+    const Inclusion& inclusion() const { return inclusion_; }
 
    private:
     friend class Ledger;
     using Place = std::multiset<absl::Duration>::iterator;
-    Ticket(Ledger* ledger, Account* account, Place place) : ledger_(ledger), account_(account), place_(place) {}
+    Ticket(Ledger* ledger, Account* account, Place place, Inclusion inclusion)
+        : ledger_(ledger), account_(account), place_(place), inclusion_(inclusion) {}
 
     Ledger* ledger_;
     Account* account_;
     Place place_;
+    Inclusion inclusion_;
   };
 
   explicit Ledger(const base::Clock* clock) : Ledger(clock, Limits()) {}
@@ -82,7 +85,8 @@ class Ledger {
 
   // A read was sampled, its candidate had an answer after `candidate_latency`. Nothing: the ledger is full. At
   // tickets_max the read is counted as shed.
-  std::optional<Ticket> Sampled(const EvidenceKey& key, std::optional<absl::Duration> candidate_latency = std::nullopt);
+  std::optional<Ticket> Sampled(const EvidenceKey& key, std::optional<absl::Duration> candidate_latency = std::nullopt,
+                                Inclusion inclusion = {});
   // A read was sampled and given up at once: no budget, no room in a queue.
   void Shed(const EvidenceKey& key);
 
@@ -127,7 +131,7 @@ class Ledger {
   void Touch(Account* account) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountLatency(Account* account, absl::Duration latency) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountAlone(const EvidenceKey& key, uint64_t Counts::*counter);
-  void Settle(Account* account, Ticket::Place place, Verdict verdict);
+  void Settle(Account* account, Ticket::Place place, Verdict verdict, Inclusion inclusion);
 
   const base::Clock* const clock_;
   const Limits limits_;

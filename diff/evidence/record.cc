@@ -22,6 +22,8 @@ void Fields(Archive& archive, EvidenceKey& value);
 template <typename Archive>
 void Fields(Archive& archive, Counts& value);
 template <typename Archive>
+void Fields(Archive& archive, Weighted& value);
+template <typename Archive>
 void Fields(Archive& archive, Episode& value);
 template <typename Archive>
 void Fields(Archive& archive, Divergence& value);
@@ -235,7 +237,12 @@ void Fields(Archive& archive, EvidenceKey& value) {
 template <typename Archive>
 void Fields(Archive& archive, Counts& value) {
   archive(value.sampled, value.matched, value.excused, value.healed, value.confirmed, value.inconclusive, value.errored,
-          value.shed, value.candidate_misses, value.candidate_errors, value.candidate_latency);
+          value.shed, value.candidate_misses, value.candidate_errors, value.candidate_latency, value.weighted);
+}
+
+template <typename Archive>
+void Fields(Archive& archive, Weighted& value) {
+  archive(value.judged, value.wrong, value.judged_squares, value.wrong_squares, value.judged_of, value.wrong_of);
 }
 
 template <typename Archive>

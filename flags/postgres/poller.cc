@@ -80,10 +80,11 @@ std::shared_ptr<const Snapshot> Load(pqxx::connection& connection, const Snapsho
   for (const pqxx::row& row : work.exec("SELECT tenant FROM shadowline.tenant")) tenants.insert(row[0].c_str());
 
   Snapshot::Targets targets;
-  for (const pqxx::row& row :
-       work.exec("SELECT family, tenant, mode, serve_ppm, sample_ppm, sample_by_key, epoch, revision, window_no, "
-                 "catalog_revision,"
-                 " reason, (extract(epoch FROM changed_at) * 1000000)::bigint FROM shadowline.target")) {
+  for (const pqxx::row& row : work.exec(
+           "SELECT family, tenant, mode, serve_ppm, sample_ppm, sample_by_key, epoch, revision, window_no, "
+           "catalog_revision,"
+           " reason, (extract(epoch FROM changed_at) * 1000000)::bigint, sample_uncertified_ppm, sample_recent_ppm,"
+           " sample_negative_ppm, sample_old_ppm, sample_cold_ppm FROM shadowline.target")) {
     Flag flag;
     flag.mode = ParseMode(row[2].c_str());
     flag.serve_ppm = row[3].as<uint32_t>();
@@ -95,6 +96,8 @@ std::shared_ptr<const Snapshot> Load(pqxx::connection& connection, const Snapsho
     flag.catalog_revision = row[9].as<uint64_t>();
     flag.reason = row[10].c_str();
     flag.changed_at = absl::FromUnixMicros(row[11].as<int64_t>());
+    flag.strata = {row[12].as<uint32_t>(), row[13].as<uint32_t>(), row[14].as<uint32_t>(), row[15].as<uint32_t>(),
+                   row[16].as<uint32_t>()};
     targets.emplace(std::make_pair(row[0].c_str(), row[1].c_str()), std::move(flag));
   }
   Lives lives = LoadLives(work, held == nullptr ? nullptr : &held->lives(), clock, lease);

@@ -45,6 +45,7 @@ TargetView ViewOfTarget(const Rollout& rollout, const std::string& tenant, const
   view.window = input.target.flag.window;
   view.window_since = input.target.window_since;
   view.ledger = input.evidence.ledger;
+  view.sample_by_key = input.target.flag.sample_by_key;
   view.confirmed = input.evidence.confirmed;
   for (const auto& [endpoint, evidence] : input.evidence.endpoints) {
     view.episodes += evidence.episodes;

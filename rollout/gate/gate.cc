@@ -195,6 +195,13 @@ absl::Status CheckPolicy(const Policy& policy) {
   RETURN_IF_ERROR(CheckPpm("unjudged_ppm", policy.unjudged_ppm, 0, 1'000'000));
   RETURN_IF_ERROR(CheckPpm("shadow_sample_ppm", policy.shadow_sample_ppm, 1, 1'000'000));
   RETURN_IF_ERROR(CheckPpm("cache_sample_ppm", policy.cache_sample_ppm, 0, 1'000'000));
+  for (const auto& [field, ppm] : {std::pair("sample_uncertified_ppm", policy.strata.uncertified_ppm),
+                                   {"sample_recent_ppm", policy.strata.recent_ppm},
+                                   {"sample_negative_ppm", policy.strata.negative_ppm},
+                                   {"sample_old_ppm", policy.strata.old_ppm},
+                                   {"sample_cold_ppm", policy.strata.cold_ppm}}) {
+    RETURN_IF_ERROR(CheckPpm(field, ppm, 0, 1'000'000));
+  }
   if (policy.duration < absl::ZeroDuration() || policy.soak < absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
         "policy.duration and policy.soak: negative; expected a duration such as 30s or 48h");

@@ -46,9 +46,23 @@ struct adl_serializer<std::optional<T>> {
 namespace shadowline {
 namespace flags {
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Flag, mode, serve_ppm, sample_ppm, sample_by_key, epoch, revision, window,
-                                   catalog_revision, reason, changed_at)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SampleShares, uncertified_ppm, recent_ppm, negative_ppm, old_ppm, cold_ppm)
 NLOHMANN_JSON_SERIALIZE_ENUM(Mode, {{Mode::kDatabase, "DATABASE"}, {Mode::kShadow, "SHADOW"}, {Mode::kCache, "CACHE"}})
+
+// What was written before there were strata says nothing of them, and is derived again as it was: where there are none,
+// nothing is written now either.
+#define FLAG_MEMBERS(each)                                                                                            \
+  NLOHMANN_JSON_EXPAND(NLOHMANN_JSON_PASTE(each, mode, serve_ppm, sample_ppm, sample_by_key, epoch, revision, window, \
+                                           catalog_revision, reason, changed_at))
+void to_json(nlohmann::json& nlohmann_json_j, const Flag& nlohmann_json_t) {
+  FLAG_MEMBERS(NLOHMANN_JSON_TO)
+  if (nlohmann_json_t.strata != SampleShares()) nlohmann_json_j["strata"] = nlohmann_json_t.strata;
+}
+void from_json(const nlohmann::json& nlohmann_json_j, Flag& nlohmann_json_t) {
+  FLAG_MEMBERS(NLOHMANN_JSON_FROM)
+  nlohmann_json_t.strata = nlohmann_json_j.value("strata", SampleShares());
+}
+#undef FLAG_MEMBERS
 
 }  // namespace flags
 
@@ -83,9 +97,19 @@ NLOHMANN_JSON_SERIALIZE_ENUM(Action, {{Action::kNone, "none"},
                                       {Action::kBlock, "block"},
                                       {Action::kRollBack, "roll_back"}})
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy, duration, episodes, distinct_keys, exercised, slo_ppm, confidence_ppm,
-                                   unjudged_ppm, candidate_p95, shadow_sample_ppm, cache_sample_ppm, sample_by_key,
-                                   ramp_ppm, soak, approval)
+#define POLICY_MEMBERS(each)                                                                               \
+  NLOHMANN_JSON_EXPAND(NLOHMANN_JSON_PASTE(each, duration, episodes, distinct_keys, exercised, slo_ppm,    \
+                                           confidence_ppm, unjudged_ppm, candidate_p95, shadow_sample_ppm, \
+                                           cache_sample_ppm, sample_by_key, ramp_ppm, soak, approval))
+void to_json(nlohmann::json& nlohmann_json_j, const Policy& nlohmann_json_t) {
+  POLICY_MEMBERS(NLOHMANN_JSON_TO)
+  if (nlohmann_json_t.strata != flags::SampleShares()) nlohmann_json_j["strata"] = nlohmann_json_t.strata;
+}
+void from_json(const nlohmann::json& nlohmann_json_j, Policy& nlohmann_json_t) {
+  POLICY_MEMBERS(NLOHMANN_JSON_FROM)
+  nlohmann_json_t.strata = nlohmann_json_j.value("strata", flags::SampleShares());
+}
+#undef POLICY_MEMBERS
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cohort, name, tenants, share_ppm)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(EndpointEvidence, episodes, distinct_keys, exercised)
 // Receipts from before `unsafe` was counted have none.

@@ -50,6 +50,7 @@ Target ToDatabase(Target target, const std::string& reason) {
   target.flag.mode = flags::Mode::kDatabase;
   target.flag.serve_ppm = 0;
   target.flag.sample_ppm = 0;
+  target.flag.strata = {};
   target.flag.reason = reason;
   return target;
 }
@@ -60,6 +61,7 @@ Target ToShadow(Target target, const Policy& policy, uint64_t catalog_revision, 
   target.flag.mode = flags::Mode::kShadow;
   target.flag.serve_ppm = 0;
   target.flag.sample_ppm = policy.shadow_sample_ppm;
+  target.flag.strata = policy.strata;
   target.flag.sample_by_key = policy.sample_by_key;
   target.flag.epoch += 1;
   target.flag.window += 1;
@@ -73,6 +75,7 @@ Target ToCache(Target target, const Policy& policy, uint32_t serve_ppm, const st
   target.flag.mode = flags::Mode::kCache;
   target.flag.serve_ppm = serve_ppm;
   target.flag.sample_ppm = policy.cache_sample_ppm;
+  target.flag.strata = policy.strata;
   target.flag.sample_by_key = policy.sample_by_key;
   target.flag.reason = reason;
   return target;

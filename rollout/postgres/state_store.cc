@@ -1,6 +1,7 @@
 #include "rollout/postgres/state_store.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,7 +18,8 @@ constexpr int64_t kLeaderLock = 0x5348'4144'4f57'4c4e;
 
 constexpr char kTargetColumns[] =
     "tenant, mode, serve_ppm, sample_ppm, sample_by_key, epoch, revision, window_no, catalog_revision, reason,"
-    " (extract(epoch FROM changed_at) * 1000000)::bigint, (extract(epoch FROM window_since) * 1000000)::bigint";
+    " (extract(epoch FROM changed_at) * 1000000)::bigint, (extract(epoch FROM window_since) * 1000000)::bigint,"
+    " sample_uncertified_ppm, sample_recent_ppm, sample_negative_ppm, sample_old_ppm, sample_cold_ppm";
 
 // Evidence that counts: of the target's present window and of the catalog revision that it was opened under.
 constexpr char kPresentEvidence[] =
@@ -61,6 +63,8 @@ Target ReadTarget(const pqxx::row& row) {
   target.flag.reason = row[9].c_str();
   target.flag.changed_at = absl::FromUnixMicros(row[10].as<int64_t>());
   target.window_since = absl::FromUnixMicros(row[11].as<int64_t>());
+  target.flag.strata = {row[12].as<uint32_t>(), row[13].as<uint32_t>(), row[14].as<uint32_t>(), row[15].as<uint32_t>(),
+                        row[16].as<uint32_t>()};
   return target;
 }
 
@@ -85,12 +89,16 @@ void CountLedgers(pqxx::work& work, const std::string& family, double lapse_seco
   for (size_t i = 1; i <= diff::Counts().candidate_latency.size(); ++i) {
     absl::StrAppend(&latency, ", coalesce(sum(candidate_latency[", i, "]), 0)");
   }
+  std::string weighted;
+  for (size_t i = 1; i <= diff::Weighted::kFigures; ++i) {
+    absl::StrAppend(&weighted, ", least(coalesce(sum(weighted[", i, "]), 0), ", diff::Weighted::kMost, ")");
+  }
   for (const pqxx::row& row : work.exec_params(
            absl::StrCat(
                "SELECT e.tenant, sum(sampled), sum(matched), sum(excused), sum(healed), sum(confirmed),"
                " sum(inconclusive), sum(errored), sum(shed), sum(candidate_misses), sum(candidate_errors), sum(lost),"
                " sum(pending), coalesce(sum(pending) FILTER (WHERE NOT live), 0)",
-               latency,
+               latency, weighted,
                " FROM (SELECT e.*,"
                " greatest(sampled - matched - excused - healed - confirmed - inconclusive - errored - shed - lost, 0)"
                " AS pending, r.replica IS NOT NULL AND r.stopped_at IS NULL"
@@ -106,7 +114,10 @@ void CountLedgers(pqxx::work& work, const std::string& family, double lapse_seco
                                      &counts.candidate_errors, &evidence.ledger.lost, &evidence.ledger.pending,
                                      &evidence.unswept};
     for (uint64_t& reads : counts.candidate_latency) fields.push_back(&reads);
+    std::array<uint64_t, diff::Weighted::kFigures> figures;
+    for (uint64_t& figure : figures) fields.push_back(&figure);
     for (size_t i = 0; i < fields.size(); ++i) *fields[i] = row[static_cast<int>(i) + 1].as<uint64_t>();
+    counts.weighted = diff::Weighted::Of(figures);
   }
 }
 
@@ -191,10 +202,13 @@ void WriteTarget(pqxx::work& work, const Commit& commit, const TargetWrite& writ
       absl::StrCat(
           "UPDATE shadowline.target SET mode = $3, serve_ppm = $4, sample_ppm = $5, sample_by_key = $6, epoch = $7,"
           " revision = $8, window_no = $9, catalog_revision = $10, reason = $11, changed_at = ",
-          At("$12"), ", window_since = ", At("$13"), " WHERE family = $1 AND tenant = $2"),
+          At("$12"), ", window_since = ", At("$13"),
+          ", sample_uncertified_ppm = $14, sample_recent_ppm = $15, sample_negative_ppm = $16, sample_old_ppm = $17,"
+          " sample_cold_ppm = $18 WHERE family = $1 AND tenant = $2"),
       commit.family, change.tenant, std::string(flags::ModeName(after.mode)), after.serve_ppm, after.sample_ppm,
       after.sample_by_key, after.epoch, revision, after.window, after.catalog_revision, after.reason, now_us,
-      absl::ToUnixMicros(change.after.window_since));
+      absl::ToUnixMicros(change.after.window_since), after.strata.uncertified_ppm, after.strata.recent_ppm,
+      after.strata.negative_ppm, after.strata.old_ppm, after.strata.cold_ppm);
   const std::string* receipt_id = nullptr;
   if (write.receipt.has_value()) {
     const Receipt& receipt = *write.receipt;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/hash.h"
 #include "cache/capture/lsn.h"
 #include "cache/key/key.h"
 #include "server/read/candidate.h"
@@ -18,11 +19,26 @@ using cache::Found;
 // Longest life in a near cache. An answer ends there when its value does in Redis, but that is known by the filling
 // replica's clock alone: whatever that says, an answer outlives its value by no more than this.
 constexpr absl::Duration kNearTtlMost = absl::Seconds(5);
+// An answer that was loaded after a write is a recent one for so many freshness bounds.
+constexpr int kRecentBounds = 10;
 constexpr char kTooLate[] = "the call's deadline passed before the database was asked";
 
 // Until when an answer may be served: the end of its TTL or, where the endpoint says so, its freshness bound later.
 absl::Time ServableUntil(const cache::Endpoint& endpoint, const cache::CachedAnswer& answer) {
   return answer.expires_at + (endpoint.stale_while_revalidate ? endpoint.freshness : absl::ZeroDuration());
+}
+
+// What there is to know of an answer that makes it worth a second look.
+diff::Strata StrataOf(const cache::Endpoint& endpoint, const cache::CachedAnswer& answer,
+                      cache::Certificate certificate, absl::Time now) {
+  diff::Strata strata;
+  strata.Add(diff::Stratum::kUncertified, endpoint.captured && certificate != cache::Certificate::kCertified);
+  strata.Add(diff::Stratum::kNegative, !answer.found);
+  if (answer.loaded_at == absl::InfinitePast()) return strata;  // An application's.
+  const absl::Duration age = now - answer.loaded_at;
+  strata.Add(diff::Stratum::kRecent, answer.after_fence && age <= kRecentBounds * endpoint.freshness);
+  strata.Add(diff::Stratum::kOld, age >= (answer.expires_at - answer.loaded_at) / 4 * 3);
+  return strata;
 }
 
 // Nobody knows when an application loaded what it has cached.
@@ -56,10 +72,12 @@ struct CachedReader::Op final : Prepared {
   uint64_t window = 0;
   flags::Mode mode = flags::Mode::kDatabase;
   Draws draws;
+  Sampling sampling;
+  diff::Inclusion inclusion;  // With what probability it is sampled, as far as is known yet.
   Route route;
 
   absl::Duration asked_at;           // When the candidate was asked,
-  absl::Duration candidate_latency;  // and where sampled, how long it took.
+  absl::Duration candidate_latency;  // and how long it took.
 
   // Reads under different revisions are never equal, whatever a default has become between them.
   std::string Question() const override {
@@ -75,7 +93,7 @@ struct CachedReader::Op final : Prepared {
   cache::Query AsQuery() const { return {catalog, endpoint, request->tenant(), arguments}; }
   // For the load that the caller waits for.
   cache::Query AsLoad() const { return {catalog, endpoint, request->tenant(), arguments, gathering, place}; }
-  Drawn AsDrawn() const { return {AsQuery(), key, window, mode == flags::Mode::kCache}; }
+  Drawn AsDrawn() const { return {AsQuery(), key, window, mode == flags::Mode::kCache, inclusion}; }
 };
 
 // A sampled read whose two sides are under way; handed over when both are here. The caller is not part of it.
@@ -240,7 +258,13 @@ absl::Status CachedReader::LookUp(Op* op) {
       deps_.hot_keys->Saw(op->key, *op->endpoint, request.tenant(), op->arguments);
     }
   }
-  op->route = ChooseRoute(flag, leased, request.consistency(), op->draws);
+  op->sampling = SamplingOf(flag, op->draws);
+  diff::Strata strata;
+  if (op->sampling.uniform_ppm > 0 && op->sampling.shares.cold_ppm > 0 && !op->key.empty()) {
+    strata.Add(diff::Stratum::kCold, !lately_read_.Again(base::Hash64(op->key), deps_.clock->Steady()));
+  }
+  op->inclusion = InclusionOf(op->sampling, strata, deps_.verifier->boost_ppm());
+  op->route = ChooseRoute(flag, leased, request.consistency(), op->draws, op->inclusion.ppm);
   if (op->endpoint->captured && flag.mode != flags::Mode::kDatabase &&
       !deps_.watermark->Covers(deps_.clock->Steady())) {
     // Nobody may have invalidated what has changed. It is not judged either: it would not be served.
@@ -283,6 +307,13 @@ bool CachedReader::StillFromCache(Op* op) {
   op->route = {.reason = now.from_cache ? v1::READ_REASON_CACHE_MISS : now.reason};
   op->flags_revision = flags.revision();
   return false;
+}
+
+void CachedReader::Resample(Op* op, const cache::CachedAnswer& answer, cache::Certificate certificate, absl::Time now) {
+  if (op->sampling.uniform_ppm == 0) return;
+  op->inclusion.strata.Add(StrataOf(*op->endpoint, answer, certificate, now));
+  op->inclusion = InclusionOf(op->sampling, op->inclusion.strata, deps_.verifier->boost_ppm());
+  op->route.verify = op->sampling.Takes(op->inclusion);
 }
 
 // ---- From the database ----
@@ -355,6 +386,8 @@ void CachedReader::CompleteShadow(ShadowRead* shadow) {
       Certify(*query.catalog, endpoint,
               HashesFor(*query.endpoint, query.tenant, CandidateFences(endpoint, query.tenant, query.arguments)),
               answer->snapshot);
+  // It was drawn by what was known before; what is known now is reported.
+  shadow->drawn.inclusion.strata.Add(StrataOf(endpoint, *answer, certificate, deps_.clock->Now()));
   deps_.verifier->Submit({std::move(shadow->drawn), std::move(found->slot.fill), *std::move(answer), shadow->asked_at,
                           shadow->candidate_at, std::move(shadow->truth), nullptr, certificate},
                          latency);
@@ -381,7 +414,8 @@ void CachedReader::ReadCache(OpPtr op) {
   op->hashes = HashesFor(*read.endpoint, read.request->tenant(), read.fence_keys);
   ReadCandidate(store, *read.endpoint, read.request->tenant(), read.arguments, read.key, read.fence_keys,
                 [this, ticket, op = std::move(op)](absl::StatusOr<Found> found) mutable {
-                  if (op->route.verify) op->candidate_latency = deps_.clock->Steady() - op->asked_at;
+                  // Its answer may be what has it sampled.
+                  op->candidate_latency = deps_.clock->Steady() - op->asked_at;
                   if (!found.ok()) return ReadWithoutCache(std::move(op));
                   std::optional<cache::CachedAnswer> answer = Decode(*op->endpoint, op->key, &*found);
                   if (!answer.has_value()) return Fill(std::move(op), std::move(found->fences));
@@ -400,6 +434,7 @@ void CachedReader::ServeNear(OpPtr op, const cache::NearCache::Value& value) {
             value.fill_id, answer, wall);
   }
   const cache::Certificate certificate = Certify(*op->catalog, *op->endpoint, value.tag_hashes, answer.snapshot);
+  Resample(op.get(), answer, certificate, wall);
   // Copied into the memory that the response has from the call before it.
   op->response->set_body(answer.body);
   if (!op->route.verify) return Finish(std::move(op), v1::SOURCE_NEAR_CACHE, answer.found, age, answer.etag);
@@ -439,6 +474,7 @@ void CachedReader::ServeCached(OpPtr op, std::string fill, cache::CachedAnswer a
     Refresh({op->AsQuery(), op->key, op->fence_keys, {}}, fill, answer, now);
   }
   const cache::Certificate certificate = Certify(*op->catalog, *op->endpoint, op->hashes, answer.snapshot);
+  Resample(op.get(), answer, certificate, now);
   if (!op->route.verify) {
     return Reply(std::move(op), v1::SOURCE_CACHE, answer.found, std::move(answer.body), age, answer.etag);
   }

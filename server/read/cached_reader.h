@@ -17,6 +17,10 @@
 // at that very moment, the flag lease holds and the flags still send this key to the cache; otherwise the database is
 // asked.
 //
+// Whether a read is sampled is decided by one draw and the share of what it is (route.h): before the two sides are read
+// where the database answers, and where the cache does, when its answer is here and before it is given. The answer is
+// the same either way.
+//
 // An endpoint that is declared near is looked up in this lane's near cache first, in the very turn in which the flags
 // were looked at; what the candidate answers is put there. Both where NearTerms allow it.
 //
@@ -60,6 +64,7 @@
 #include "flags/board.h"
 #include "server/read/catalog_holder.h"
 #include "server/read/early_refresh.h"
+#include "server/read/lately_read.h"
 #include "server/read/reader.h"
 #include "server/read/route.h"
 #include "server/read/verifier.h"
@@ -125,6 +130,8 @@ class CachedReader final : public Reader {
   void KeepNear(const Op& op, cache::NearCache::Ticket ticket, const cache::Found& found,
                 const cache::CachedAnswer& answer);
   void ServeCached(OpPtr op, std::string fill, cache::CachedAnswer answer);
+  // Now that it is known what answers: is this read sampled?
+  void Resample(Op* op, const cache::CachedAnswer& answer, cache::Certificate certificate, absl::Time now);
   void Fill(OpPtr op, cache::Fences fences);
   // Is it for this read to have the `answer` that it was given loaded again?
   bool RefreshIsDue(const Op& op, const std::string& fill, const cache::CachedAnswer& answer, absl::Time now);
@@ -155,6 +162,7 @@ class CachedReader final : public Reader {
   LocalCopy<flags::Board> flags_;
   size_t shadow_reads_ = 0;
   EarlyRefresh early_refresh_;
+  LatelyRead lately_read_;
   size_t refreshes_ = 0;
 };
 

@@ -98,6 +98,7 @@ absl::StatusOr<v1::DecideResponse> Decider::Decide(const v1::DecideRequest& requ
     const diff::Question question = QuestionOf({catalog, endpoint, read.tenant(), *arguments});
     token.set_identity(question.identity);
     token.set_parameters(question.parameters);
+    token.set_sample_ppm(flag.sample_ppm);
     response.set_decision(deps_.tokens->Seal(token));
     response.set_good_for_us(absl::ToInt64Microseconds(options_.good_for));
   }

@@ -403,8 +403,14 @@ absl::StatusOr<diff::Look> Observer::LookOf(const v1::ObservedRead& observation,
   }
   const bool differ = look.control == diff::Look::Control::kDiffers;
   Recognise(observation, differ, report);
+  // The candidate was read after the token was given. Data that moved to the other may be served for as long as the
+  // bound allows; another replica's clock does not say when it was heard.
+  const std::optional<absl::Duration> elapsed = deps_.tokens->Elapsed(report->token.issue());
+  const Recogniser::Recognised& recognised = report->recognised;
+  const bool proven = elapsed.has_value() && recognised.stranger != diff::Stranger::kNobody &&
+                      recognised.since <= deps_.clock->Steady() - *elapsed - report->query.endpoint->freshness;
   look.never_right =
-      differ && (report->recognised.stranger != diff::Stranger::kNobody ||
+      differ && (recognised.named || proven ||
                  (!comparison->differences.empty() && comparison->differences[0].kind == diff::DifferenceKind::kShape));
   return look;
 }
@@ -717,7 +723,8 @@ bool Observer::NoteChange(const Report& report) {
 }
 
 std::optional<diff::Ledger::Ticket> Observer::Sample(const Report& report) {
-  return deps_.ledger->Sampled(report.evidence, report.first ? std::optional(report.candidate_latency) : std::nullopt);
+  return deps_.ledger->Sampled(report.evidence, report.first ? std::optional(report.candidate_latency) : std::nullopt,
+                               {.ppm = report.token.decision().sample_ppm()});
 }
 
 std::vector<Observer::Read> Observer::TakeOut(const Report& report, bool all) {

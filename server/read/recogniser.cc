@@ -44,10 +44,11 @@ Recogniser::Recognised Recogniser::Recognise(const cache::Endpoint& endpoint, ab
   }
   const diff::Said said = SaidIn(served);
   base::MutexLock lock(&mutex_);
-  const diff::Stranger stranger = strangers_.Whose(question, said, Latest(now));
+  const diff::Recognised whose = strangers_.Whose(question, said, Latest(now));
   // An answer that says whose it is, and says so rightly, is not another tenant's.
-  if (stranger == diff::Stranger::kAnotherTenant && !endpoint.owner.empty()) return {};
-  return {stranger, false};
+  if (whose.stranger == diff::Stranger::kAnotherTenant && !endpoint.owner.empty()) return {};
+  if (whose.stranger == diff::Stranger::kNobody) return {};
+  return {whose.stranger, false, whose.since};
 }
 
 void Recogniser::Heard(const diff::Question& question, absl::string_view control, absl::Duration now) {

@@ -26,7 +26,10 @@ class Recogniser {
  public:
   struct Recognised {
     diff::Stranger stranger = diff::Stranger::kNobody;
-    bool named = false;  // By the answer itself.
+    bool named = false;  // By the answer itself: wrong at once.
+    // Otherwise, when the other was first heard to have it: what is served later than that by more than the freshness
+    // bound is wrong, whosever it was before.
+    absl::Duration since = absl::InfiniteDuration();
   };
 
   // `served` and `control` are both sides' JSON texts, `control` empty for "not found".

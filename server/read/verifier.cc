@@ -33,7 +33,11 @@ using diff::Verdict;
 
 // Shares of the budget that are left for what matters more: an open episode, then a sample, then a warm cache.
 constexpr double kReserveOfSamples = 0.25;
+constexpr double kReserveOfStrata = 0.375;
 constexpr double kReserveOfFills = 0.5;
+// How full the bucket is where strata get none of their shares, and where all.
+constexpr double kNoBoost = 0.5;
+constexpr double kFullBoost = 0.75;
 // Somebody has to look whether the database is well again, however small a replica's part is.
 constexpr double kLeastPerSecond = 1;
 
@@ -72,6 +76,18 @@ bool SawAllOf(absl::string_view control_snapshot, absl::string_view fill_snapsho
   return control.ok() && fill.ok() && cache::SeesAllOf(*control, *fill);
 }
 
+// Places of the counters of what the budget did not allow: each stratum, and then
+constexpr size_t kShedUniform = diff::kStrata;
+constexpr size_t kShedEpisode = kShedUniform + 1;
+
+// The most suspicious of its strata.
+size_t ShedAs(const Drawn& drawn) {
+  for (size_t i = 0; i < diff::kStrata && !drawn.inclusion.uniform; ++i) {
+    if (drawn.inclusion.strata.Has(static_cast<diff::Stratum>(i))) return i;
+  }
+  return kShedUniform;
+}
+
 // An application can put anything under any key. What Shadowline fills says for which key it was filled.
 bool MayBeAnothers(const cache::Endpoint& endpoint) { return endpoint.external.has_value(); }
 
@@ -100,6 +116,7 @@ struct Verifier::Counters {
         episodes(metrics->AddGauge("shadowline_verification_episodes", "Episodes that are being judged.")),
         budget(metrics->AddGauge("shadowline_verification_budget_per_second",
                                  "Control queries that verification may add now.")),
+        boost(metrics->AddGauge("shadowline_verification_boost", "Part of the strata's shares that can be afforded.")),
         divergences(metrics->AddCounter("shadowline_divergences_total", "Confirmed divergences.")),
         unsafe(metrics->AddCounter("shadowline_unsafe_divergences_total",
                                    "Confirmed divergences that nobody may be served, not even rarely.")) {
@@ -131,6 +148,14 @@ struct Verifier::Counters {
       return metrics->AddCounter("shadowline_verification_shed_total", "Sampled reads that were not judged, by cause.",
                                  {{"why", why}});
     };
+    for (size_t i = 0; i < budget_shed.size(); ++i) {
+      const absl::string_view of = i == kShedUniform   ? "uniform"
+                                   : i == kShedEpisode ? "episode"
+                                                       : diff::StratumName(static_cast<diff::Stratum>(i));
+      budget_shed[i] = metrics->AddCounter("shadowline_verification_over_budget_total",
+                                           "Sampled reads that were not judged for want of budget.",
+                                           {{"sampled_as", std::string(of)}});
+    }
     shed_queue = shed("queue");
     shed_budget = shed("budget");
     shed_reader = shed("reader");
@@ -141,6 +166,8 @@ struct Verifier::Counters {
   base::Gauge* samples;
   base::Gauge* episodes;
   base::Gauge* budget;
+  base::Gauge* boost;
+  std::array<base::Counter*, kShedEpisode + 1> budget_shed;
   base::Counter* divergences;
   base::Counter* unsafe;
   base::Counter* queries_ok;
@@ -183,7 +210,8 @@ struct Verifier::Judgement {
   absl::Time committed_by = absl::InfiniteFuture();
   uint64_t transaction = 0;  // From change capture.
   diff::Stranger stranger = diff::Stranger::kNobody;
-  bool named = false;  // By the answer itself.
+  bool named = false;   // By the answer itself.
+  bool proven = false;  // Whosever the answer was before, it is wrong here by now.
 };
 
 // One (key, fill) that is being judged.
@@ -240,11 +268,13 @@ void Verifier::Submit(Sample sample, absl::Duration candidate_latency) {
   const diff::EvidenceKey key = EvidenceKeyOf(sample.drawn);
   const bool full =
       usage_->samples.load() >= options_.samples_max || usage_->bytes.load() + BytesOf(sample) > options_.bytes_max;
+  const std::optional<absl::Duration> counted =
+      sample.drawn.inclusion.uniform ? std::optional(candidate_latency) : std::nullopt;
   if (full || stopping_.load()) {
-    deps_.ledger->CandidateLatency(key, candidate_latency);
+    if (counted.has_value()) deps_.ledger->CandidateLatency(key, *counted);
     return Shed(key, full ? counters_->shed_queue : counters_->shed_stopping);
   }
-  std::optional<diff::Ledger::Ticket> ticket = deps_.ledger->Sampled(key, candidate_latency);
+  std::optional<diff::Ledger::Ticket> ticket = deps_.ledger->Sampled(key, counted, sample.drawn.inclusion);
   if (!ticket.has_value()) return;  // The ledger is full, and has counted that.
   auto held = std::make_unique<Held>(usage_, std::move(sample), *std::move(ticket));
   bool first;
@@ -268,7 +298,7 @@ void Verifier::JudgeInbox() {
 void Verifier::Missed(Drawn drawn, absl::Duration candidate_latency, bool fill) {
   const diff::EvidenceKey key = EvidenceKeyOf(drawn);
   deps_.ledger->CandidateMiss(key);
-  deps_.ledger->CandidateLatency(key, candidate_latency);
+  if (drawn.inclusion.uniform) deps_.ledger->CandidateLatency(key, candidate_latency);
   if (!fill) return;
   if (stopping_.load()) return counters_->fills_refused->Add();
   if (fills_.fetch_add(1) >= options_.fills_max) {
@@ -381,8 +411,9 @@ void Verifier::JudgeAfter(const std::string& id, HeldPtr held) {
     }
   }
   if (Episode* open = Find(id); open != nullptr) return Join(open, std::move(held));
-  if (!Spend(kReserveOfSamples)) {
+  if (!Spend(sample.drawn.inclusion.uniform ? kReserveOfSamples : kReserveOfStrata)) {
     counters_->shed_budget->Add();
+    counters_->budget_shed[ShedAs(sample.drawn)]->Add();
     return Settle(held.get(), &held->ticket, Verdict::kShed);
   }
   diff::FreshnessCase rule = NewCase(sample);
@@ -417,7 +448,10 @@ void Verifier::Join(Episode* episode, HeldPtr held) {
 void Verifier::LookAgain(const std::string& id, uint64_t turn) {
   Episode* episode = Find(id);
   if (episode == nullptr || episode->turn != turn) return;
-  if (!Spend(/*reserve=*/0)) return ShedEpisode(id, counters_->shed_budget);
+  if (!Spend(/*reserve=*/0)) {
+    counters_->budget_shed[kShedEpisode]->Add(1 + static_cast<double>(episode->joined.size() + episode->late.size()));
+    return ShedEpisode(id, counters_->shed_budget);
+  }
   episode->looking = true;
   episode->asked_at.reset();
   episode->look = Look();
@@ -618,7 +652,9 @@ void Verifier::ShedEpisode(const std::string& id, base::Counter* why) {
 
 void Verifier::Settle(const Held* held, diff::Ledger::Ticket* ticket, Verdict verdict) {
   const Sample& sample = held->sample;
-  if (ByEquality(verdict) || verdict == Verdict::kHealed) {
+  // What was drawn because it is suspicious adds nothing to what was found right, else windows would be clean the
+  // sooner for it (docs/sampling.md).
+  if ((ByEquality(verdict) || verdict == Verdict::kHealed) && ticket->inclusion().uniform) {
     deps_.ledger->Verified(ticket->key(), {.id = base::Hash64(absl::StrCat(sample.drawn.key, sample.fill)),
                                            .key = base::Hash64(sample.drawn.key),
                                            .exercised = held->exercised});
@@ -662,7 +698,7 @@ Verifier::Judgement Verifier::CompareInto(Look* look, const Sample& sample, cons
       judgement.control_found = truth.answer->found;
       judgement.committed_by = look->committed_by = CommittedBy(sample, truth);
       Recognise(sample, truth, &judgement);
-      look->never_right = judgement.named || judgement.stranger != diff::Stranger::kNobody ||
+      look->never_right = judgement.named || judgement.proven ||
                           (!judgement.difference.differences.empty() &&
                            judgement.difference.differences[0].kind == diff::DifferenceKind::kShape);
       break;
@@ -683,6 +719,9 @@ void Verifier::Recognise(const Sample& sample, const Truth& truth, Judgement* ju
       *query.endpoint, query.tenant, QuestionOf(query), sample.served.body, truth.answer->body, deps_.clock->Steady());
   judgement->stranger = recognised.stranger;
   judgement->named = recognised.named;
+  // Data that moved from here to there may still be served for as long as the bound allows.
+  judgement->proven = judgement->stranger != diff::Stranger::kNobody &&
+                      recognised.since <= sample.candidate_at - query.endpoint->freshness;
 }
 
 absl::Time Verifier::CommittedBy(const Sample& sample, const Truth& truth) const {
@@ -892,7 +931,11 @@ bool Verifier::Spend(double reserve, double queries) {
   const absl::Duration now = deps_.clock->Steady();
   budget_.SetRate(now, rate);
   counters_->budget->Set(rate);
-  return budget_.Take(now, reserve, queries);
+  const bool taken = budget_.Take(now, reserve, queries);
+  const double boost = std::clamp((budget_.level() - kNoBoost) / (kFullBoost - kNoBoost), 0.0, 1.0);
+  boost_ppm_.store(static_cast<uint32_t>(boost * 1e6), std::memory_order_relaxed);
+  counters_->boost->Set(boost);
+  return taken;
 }
 
 void Verifier::Gauge() {

@@ -82,6 +82,7 @@ struct Drawn {
   std::string key;
   uint64_t window = 0;
   bool after_cutover = false;  // The target's mode is CACHE.
+  diff::Inclusion inclusion;
 };
 
 // The control's answer for a sampled read. Times are Clock::Steady().
@@ -120,8 +121,9 @@ class Verifier {
  public:
   struct Options {
     // Queries per second that verification may add to the database in all of the fleet, and how many at once. A quarter
-    // of the burst is kept for episodes that look again, another for samples before background fills. Each replica
-    // takes its part of both, and less while the database is slow (back_off.h).
+    // of the burst is kept for episodes that look again, another for samples before background fills, and half of that
+    // for the uniform ones among them. Each replica takes its part of both, and less while the database is slow
+    // (back_off.h).
     double queries_per_second = 200;
     double burst = 200;
     // Samples that wait or are open, and the bytes of their answers.
@@ -163,6 +165,7 @@ class Verifier {
   Verifier& operator=(const Verifier&) = delete;
   ~Verifier();
 
+  // Latencies are counted of reads that were drawn whatever they are: the others' would not be the cache's.
   void Submit(Sample sample, absl::Duration candidate_latency);
   // The candidate had no answer. With `fill` the cache is filled in the background, if the budget allows it.
   void Missed(Drawn drawn, absl::Duration candidate_latency, bool fill);
@@ -170,6 +173,10 @@ class Verifier {
   void Failed(const Drawn& drawn);
   // The reader has no room to read the candidate: shed.
   void Refused(const Drawn& drawn);
+
+  // How much of the shares of strata (route.h) can be afforded: all while the budget is hardly used, none of it when
+  // what is sampled uniformly needs it.
+  uint32_t boost_ppm() const { return boost_ppm_.load(std::memory_order_relaxed); }
 
   // Replicas that share the budget: 1 until this was called, and then what it was told last.
   void SetReplicas(uint64_t replicas) { replicas_.store(std::max<uint64_t>(replicas, 1)); }
@@ -275,6 +282,7 @@ class Verifier {
   std::atomic<bool> stopping_{false};
   std::atomic<size_t> fills_{0};
   std::atomic<uint64_t> replicas_{1};
+  std::atomic<uint32_t> boost_ppm_{1'000'000};
   base::Mutex inbox_mutex_;
   std::vector<HeldPtr> inbox_ ABSL_GUARDED_BY(inbox_mutex_);  // Not judged yet.
 

@@ -103,6 +103,11 @@ v1::Policy ToProto(const rollout::Policy& policy) {
   result.set_candidate_p95(DurationText(policy.candidate_p95));
   result.set_shadow_sample_ppm(policy.shadow_sample_ppm);
   result.set_cache_sample_ppm(policy.cache_sample_ppm);
+  result.set_sample_uncertified_ppm(policy.strata.uncertified_ppm);
+  result.set_sample_recent_ppm(policy.strata.recent_ppm);
+  result.set_sample_negative_ppm(policy.strata.negative_ppm);
+  result.set_sample_old_ppm(policy.strata.old_ppm);
+  result.set_sample_cold_ppm(policy.strata.cold_ppm);
   result.set_sample_by(policy.sample_by_key ? "keys" : "requests");
   CopyAll(policy.ramp_ppm, result.mutable_ramp_ppm());
   result.set_soak(DurationText(policy.soak));
@@ -120,6 +125,11 @@ absl::StatusOr<rollout::Policy> FromProto(const v1::Policy& policy) {
   RETURN_IF_ERROR(CheckPpm("policy.unjudged_ppm", policy.unjudged_ppm(), 0, kMillion));
   RETURN_IF_ERROR(CheckPpm("policy.shadow_sample_ppm", policy.shadow_sample_ppm(), 0, kMillion));
   RETURN_IF_ERROR(CheckPpm("policy.cache_sample_ppm", policy.cache_sample_ppm(), 0, kMillion));
+  RETURN_IF_ERROR(CheckPpm("policy.sample_uncertified_ppm", policy.sample_uncertified_ppm(), 0, kMillion));
+  RETURN_IF_ERROR(CheckPpm("policy.sample_recent_ppm", policy.sample_recent_ppm(), 0, kMillion));
+  RETURN_IF_ERROR(CheckPpm("policy.sample_negative_ppm", policy.sample_negative_ppm(), 0, kMillion));
+  RETURN_IF_ERROR(CheckPpm("policy.sample_old_ppm", policy.sample_old_ppm(), 0, kMillion));
+  RETURN_IF_ERROR(CheckPpm("policy.sample_cold_ppm", policy.sample_cold_ppm(), 0, kMillion));
   if (policy.sample_by() != "keys" && policy.sample_by() != "requests") {
     return Wrong("policy.sample_by",
                  absl::StrCat("\"", policy.sample_by(), "\" is unknown; expected requests or keys"));
@@ -142,6 +152,11 @@ absl::StatusOr<rollout::Policy> FromProto(const v1::Policy& policy) {
   result.unjudged_ppm = policy.unjudged_ppm();
   result.shadow_sample_ppm = policy.shadow_sample_ppm();
   result.cache_sample_ppm = policy.cache_sample_ppm();
+  result.strata = {.uncertified_ppm = policy.sample_uncertified_ppm(),
+                   .recent_ppm = policy.sample_recent_ppm(),
+                   .negative_ppm = policy.sample_negative_ppm(),
+                   .old_ppm = policy.sample_old_ppm(),
+                   .cold_ppm = policy.sample_cold_ppm()};
   result.sample_by_key = policy.sample_by() == "keys";
   result.ramp_ppm.assign(policy.ramp_ppm().begin(), policy.ramp_ppm().end());
   result.approval = policy.approval();
@@ -377,6 +392,23 @@ v1::TargetReport ToReport(const std::string& family, const rollout::TargetView& 
   result.set_exercised(target.exercised);
   for (const rollout::Clause& clause : target.clauses) {
     if (!clause.met) result.add_missing(absl::StrCat(clause.name, ": ", clause.detail));
+  }
+  const diff::Weighted& weighted = target.ledger.counts.weighted;
+  if (const auto estimate = diff::EstimateOf(weighted); estimate.has_value()) {
+    v1::Estimate* out = result.mutable_estimate();
+    out->set_reads(static_cast<uint64_t>(estimate->reads + 0.5));
+    out->set_wrong_ppm(estimate->rate * kMillion);
+    if (!target.sample_by_key) {
+      out->set_standard_error_ppm(estimate->standard_error * kMillion);
+      out->set_low_ppm(estimate->low * kMillion);
+      out->set_high_ppm(estimate->high * kMillion);
+    }
+    for (size_t i = 0; i < diff::kStrata; ++i) {
+      v1::StratumReport* stratum = result.add_strata();
+      stratum->set_name(std::string(diff::StratumName(static_cast<diff::Stratum>(i))));
+      stratum->set_judged(weighted.judged_of[i]);
+      stratum->set_confirmed(weighted.wrong_of[i]);
+    }
   }
   return result;
 }

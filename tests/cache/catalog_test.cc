@@ -571,6 +571,7 @@ TEST(EffectivePolicyTest, DefaultsThenTheFamilyThenTheRollout) {
   EXPECT_EQ(policy.episodes(), 1000u);
   EXPECT_EQ(policy.cache_sample_ppm(), 0u);
   EXPECT_EQ(policy.shadow_sample_ppm(), 1'000'000u);
+  EXPECT_EQ(policy.sample_uncertified_ppm(), 500'000u) << "on, unless it is declared to be off";
   EXPECT_THAT(policy.ramp_ppm(), ElementsAre(10, 1'000'000));
   EXPECT_EQ(EffectivePolicy((*catalog)->document(), "nothing").duration(), "48h");
   over.add_ramp_ppm(1'000'000);

@@ -935,6 +935,30 @@ TEST_F(PostgresControlTest, ASlowStatementIsCancelledByTheServerAndTheConnection
   EXPECT_EQ(Body(pid), first);
 }
 
+TEST_F(PostgresControlTest, HowEachStatementForOneReadWentIsHeard) {
+  std::vector<std::pair<absl::Duration, absl::Status>> heard;  // Before its answer, so that nobody else is at it.
+  world_.options().ran = [&](absl::string_view statement, absl::Duration took, const absl::Status& status) {
+    heard.emplace_back(took, status);
+  };
+  ASSERT_TRUE(world_.Load(ItemQuery("acme", 1)).ok());
+  ASSERT_EQ(heard.size(), 1u);
+  EXPECT_TRUE(heard[0].second.ok());
+  EXPECT_GT(heard[0].first, absl::ZeroDuration());
+  world_.Load(MakeQuery(MakeEndpoint("SELECT pg_sleep(60)::text AS s, $1 AS tenant"), "acme"), absl::Milliseconds(200))
+      .IgnoreError();
+  ASSERT_EQ(heard.size(), 2u);
+  EXPECT_EQ(heard[1].second.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_GE(heard[1].first, absl::Milliseconds(150));
+  ASSERT_TRUE(world_.LoadSet(ItemQueries("acme", {1, 2})).ok());
+  EXPECT_EQ(heard.size(), 2u) << "what many reads take says nothing of one";
+  world_.Sql(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name = "
+      "'shadowline'");
+  ASSERT_TRUE(world_.Load(ItemQuery("acme", 1)).ok());
+  ASSERT_EQ(heard.size(), 3u);
+  EXPECT_TRUE(heard[2].second.ok()) << "a connection that was dead is no database that is away";
+}
+
 // The process that serves the connection is stopped: its socket stays open, and says nothing.
 TEST_F(PostgresControlTest, ASilentServerHoldsNeitherCallersNorThreads) {
   const Query plain = MakeQuery(MakeEndpoint("SELECT $1 AS tenant"), "acme");

@@ -490,6 +490,16 @@ TEST(ReportTest, HasALedgerThatBalances) {
   target->set_distinct_keys(80);
   target->set_exercised(41);
   target->add_missing("9 more after a write");
+  v1::Estimate* estimate = target->mutable_estimate();
+  estimate->set_reads(87'654);
+  estimate->set_wrong_ppm(123.4);
+  estimate->set_low_ppm(40);
+  estimate->set_high_ppm(380);
+  v1::StratumReport* stratum = target->add_strata();
+  stratum->set_name("uncertified");
+  stratum->set_judged(412);
+  stratum->set_confirmed(4);
+  target->add_strata()->set_name("old");
   v1::Flip* flip = report.add_flips();
   flip->set_tenant("acme");
   flip->set_from("SHADOW");
@@ -517,6 +527,10 @@ sampled 10,000: balances
 Targets
 TENANT  MODE   CACHE  WINDOW  SINCE     SAMPLED  EPISODES  KEYS  AFTER A WRITE  WRONG  MISSING
 acme    cache    5 %      12  20 s ago   10,000     1,500    80             41      5  9 more after a write
+
+Estimated of all reads
+TENANT     STAND FOR     WRONG       95 % INTERVAL  WRONG OF JUDGED, BY WHAT THEY WERE
+acme    87,654 reads  0.0123 %  0.004 % to 0.038 %  uncertified 4 of 412
 
 Divergence groups
 None.

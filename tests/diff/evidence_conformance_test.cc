@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <functional>
 #include <memory>
 
@@ -150,6 +151,16 @@ Flush MakeFlush(uint64_t sequence, std::map<EvidenceKey, Counts> counts = {}) {
   flush.catalog_revision = 3;
   flush.flag_revision = 4;
   return flush;
+}
+
+// Reads that were drawn with different probabilities, some of them wrong.
+Counts Sampled(int reads) {
+  Counts counts;
+  Inclusion suspicious{.ppm = 250'000};
+  suspicious.strata.Add(Stratum::kUncertified).Add(Stratum::kCold);
+  for (int i = 0; i < reads; ++i) counts.weighted.Add(i % 3 == 0 ? suspicious : Inclusion{.ppm = 3}, i % 5 == 0);
+  counts.sampled = counts.matched = reads;
+  return counts;
 }
 
 Divergence Found(const std::string& id, absl::Time at) {
@@ -456,6 +467,20 @@ TEST_P(EvidenceConformanceTest, DivergencesAreFilteredAndGroupedNewestFirst) {
   EXPECT_THAT(world_->reader()->Groups("", "", 10).value(), SizeIs(3));
   EXPECT_THAT(world_->reader()->Groups("", "", 1).value(), SizeIs(1));
   EXPECT_THAT(world_->reader()->Groups("pricing", "00000000000000cd", 10).value(), SizeIs(1));
+}
+
+TEST_P(EvidenceConformanceTest, WeightsAddUpExactlyAndTheLastOfAReplicaCount) {
+  Apply(1, MakeFlush(1, {{Key(), Sampled(10)}}));
+  Apply(1, MakeFlush(2, {{Key(), Sampled(30)}}));
+  Apply(2, MakeFlush(1, {{Key(), Sampled(7)}, {Key("globex"), Counted(1, 1)}}));
+  const auto one = Sampled(30).weighted.Figures();
+  const auto other = Sampled(7).weighted.Figures();
+  std::array<uint64_t, Weighted::kFigures> sum;
+  for (size_t i = 0; i < sum.size(); ++i) sum[i] = one[i] + other[i];
+  const Weighted stored = world_->reader()->FamilyLedger("pricing")->counts.weighted;
+  EXPECT_EQ(stored, Weighted::Of(sum));
+  EXPECT_EQ(stored.judged_of[static_cast<size_t>(Stratum::kCold)], 13u);
+  EXPECT_EQ(stored.wrong_of[static_cast<size_t>(Stratum::kUncertified)], 3u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Stores, EvidenceConformanceTest, testing::Bool(),

@@ -49,6 +49,24 @@ TEST_F(LedgerTest, EachVerdictHasItsCounter) {
   }
 }
 
+TEST_F(LedgerTest, AJudgedReadCountsAsTheReadsThatItStandsFor) {
+  Inclusion old{.ppm = 400'000};
+  old.strata.Add(Stratum::kOld);
+  for (const Verdict verdict : kVerdicts) ledger_.Sampled(Key("a"), std::nullopt, old)->Settle(verdict);
+  std::optional<Ledger::Ticket> moved = ledger_.Sampled(Key("a"), std::nullopt, {.ppm = 100'000});
+  Ledger::Ticket there = *std::move(moved);
+  there.Settle(Verdict::kMatched);
+  const Weighted weighted = Only(ledger_.BuildFlush()).weighted;
+  EXPECT_EQ(weighted.judged, 4 * 2'500'000u + 10'000'000u) << "the other three are not judged";
+  EXPECT_EQ(weighted.wrong, 2'500'000u);
+  EXPECT_EQ(weighted.judged_squares, 4 * 6'250u + 100'000u);
+  EXPECT_EQ(weighted.wrong_squares, 6'250u);
+  EXPECT_EQ(weighted.judged_of[static_cast<size_t>(Stratum::kOld)], 4u);
+  EXPECT_EQ(weighted.wrong_of[static_cast<size_t>(Stratum::kOld)], 1u);
+  EXPECT_EQ(weighted, Weighted::Of(weighted.Figures()));
+  EXPECT_EQ(ledger_.totals().counts.weighted, weighted);
+}
+
 TEST_F(LedgerTest, ATicketSettlesOnceAndOneThatIsDroppedIsShed) {
   std::optional<Ledger::Ticket> ticket = ledger_.Sampled(Key("a"));
   Ledger::Ticket moved = *std::move(ticket);

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -82,6 +83,9 @@ Flush Counted(uint64_t sequence) {
     counts.*counter = value++;
   }
   for (uint64_t& bucket : counts.candidate_latency) bucket = value++;
+  std::array<uint64_t, Weighted::kFigures> figures;
+  for (uint64_t& figure : figures) figure = value++;
+  counts.weighted = Weighted::Of(figures);
   flush.counts[Key("acme", 7)] = counts;
   flush.counts[Key("globex", 8)].sampled = sequence;
   flush.episodes[Key("acme")] = {{.id = ~0ull, .key = 1, .exercised = true}, {.id = 2}};
@@ -112,6 +116,7 @@ TEST(RecordTest, EveryFieldOfAFlushIsReadBack) {
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(EncodeFlush(*read), record);
   EXPECT_EQ(read->counts.at(Key("acme", 7)).candidate_latency, Counted(5).counts.at(Key("acme", 7)).candidate_latency);
+  EXPECT_EQ(read->counts.at(Key("acme", 7)).weighted, Counted(5).counts.at(Key("acme", 7)).weighted);
   EXPECT_EQ(read->episodes.at(Key("acme"))[0].id, ~0ull);
 }
 

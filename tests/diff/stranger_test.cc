@@ -39,52 +39,84 @@ constexpr Question kOther{.endpoint = 1, .tenant = 1, .identity = 1, .parameters
 
 Said Long(uint64_t digest) { return {digest, 100}; }
 
-TEST(StrangersTest, AnswersOfOthersAreRecognised) {
-  Strangers strangers;
-  strangers.Heard(kGlobex, Long(1), absl::ZeroDuration());
-  strangers.Heard(kViewer, Long(2), absl::ZeroDuration());
-  strangers.Heard(kOther, Long(3), absl::ZeroDuration());
-  EXPECT_EQ(strangers.Whose(kAcme, Long(1), absl::Seconds(1)), Stranger::kAnotherTenant);
-  EXPECT_EQ(strangers.Whose(kAcme, Long(2), absl::Seconds(1)), Stranger::kAnotherIdentity);
-  EXPECT_EQ(strangers.Whose(kAcme, Long(3), absl::Seconds(1)), Stranger::kOtherParameters);
-  EXPECT_EQ(strangers.Whose(kAcme, Long(4), absl::Seconds(1)), Stranger::kNobody);
+// Knows enough of the endpoint's other answers to tell that they are not alike.
+class StrangersTest : public testing::Test {
+ protected:
+  explicit StrangersTest(Strangers::Options options = {}) : strangers_(options) { HearOthers(absl::ZeroDuration()); }
+
+  void HearOthers(absl::Duration now, uint64_t from = 1'000, uint64_t answers = 20) {
+    for (uint64_t i = from; i < from + answers; ++i) {
+      strangers_.Heard({.endpoint = 1, .tenant = 9, .identity = 1, .parameters = i}, Long(i), now);
+    }
+  }
+  Stranger Whose(const Question& question, Said served, absl::Duration now) {
+    return strangers_.Whose(question, served, now).stranger;
+  }
+
+  Strangers strangers_;
+};
+
+TEST_F(StrangersTest, AnswersOfOthersAreRecognisedAndSinceWhenTheyHadThem) {
+  strangers_.Heard(kGlobex, Long(1), absl::Seconds(1));
+  strangers_.Heard(kGlobex, Long(1), absl::Seconds(2));
+  strangers_.Heard(kViewer, Long(2), absl::Seconds(2));
+  strangers_.Heard(kOther, Long(3), absl::Seconds(3));
+  EXPECT_EQ(Whose(kAcme, Long(1), absl::Seconds(4)), Stranger::kAnotherTenant);
+  EXPECT_EQ(strangers_.Whose(kAcme, Long(1), absl::Seconds(4)).since, absl::Seconds(1));
+  EXPECT_EQ(Whose(kAcme, Long(2), absl::Seconds(4)), Stranger::kAnotherIdentity);
+  EXPECT_EQ(Whose(kAcme, Long(3), absl::Seconds(4)), Stranger::kOtherParameters);
+  EXPECT_EQ(Whose(kAcme, Long(4), absl::Seconds(4)), Stranger::kNobody);
   const Question elsewhere{.endpoint = 2, .tenant = 1, .identity = 1, .parameters = 1};
-  EXPECT_EQ(strangers.Whose(elsewhere, Long(1), absl::Seconds(1)), Stranger::kNobody);
+  EXPECT_EQ(Whose(elsewhere, Long(1), absl::Seconds(4)), Stranger::kNobody);
 }
 
-TEST(StrangersTest, WhatManyAreToldIsNobodys) {
+TEST_F(StrangersTest, WhatManyAreToldIsNobodys) {
+  strangers_.Heard(kGlobex, Long(1), absl::ZeroDuration());
+  strangers_.Heard(kViewer, Long(1), absl::ZeroDuration());
+  EXPECT_EQ(Whose(kAcme, Long(1), absl::Seconds(1)), Stranger::kNobody);
+}
+
+TEST_F(StrangersTest, WhereAnswersAreOftenSharedNoneIsRecognised) {
+  strangers_.Heard(kGlobex, Long(1), absl::ZeroDuration());
+  EXPECT_EQ(Whose(kAcme, Long(1), absl::ZeroDuration()), Stranger::kAnotherTenant);
+  for (uint64_t i = 1'000; i < 1'003; ++i) strangers_.Heard(kViewer, Long(i), absl::ZeroDuration());
+  EXPECT_EQ(Whose(kAcme, Long(1), absl::ZeroDuration()), Stranger::kNobody);
+}
+
+TEST(FewStrangersTest, OfAnEndpointOfWhichLittleIsKnownNoneIsRecognised) {
   Strangers strangers;
   strangers.Heard(kGlobex, Long(1), absl::ZeroDuration());
-  strangers.Heard(kViewer, Long(1), absl::ZeroDuration());
-  EXPECT_EQ(strangers.Whose(kAcme, Long(1), absl::Seconds(1)), Stranger::kNobody);
+  EXPECT_EQ(strangers.Whose(kAcme, Long(1), absl::ZeroDuration()).stranger, Stranger::kNobody);
 }
 
-TEST(StrangersTest, WhatOneWasToldBeforeIsOnesOwn) {
-  Strangers strangers;
-  strangers.Heard(kAcme, Long(1), absl::ZeroDuration());
-  EXPECT_EQ(strangers.Whose(kAcme, Long(1), absl::Seconds(1)), Stranger::kNobody);
-  strangers.Heard(kGlobex, Long(1), absl::Seconds(2));
-  EXPECT_EQ(strangers.Whose(kAcme, Long(1), absl::Seconds(3)), Stranger::kNobody);
+TEST_F(StrangersTest, WhatOneWasToldBeforeIsOnesOwn) {
+  strangers_.Heard(kAcme, Long(1), absl::ZeroDuration());
+  EXPECT_EQ(Whose(kAcme, Long(1), absl::Seconds(1)), Stranger::kNobody);
+  strangers_.Heard(kGlobex, Long(1), absl::Seconds(2));
+  EXPECT_EQ(Whose(kAcme, Long(1), absl::Seconds(3)), Stranger::kNobody);
 }
 
-TEST(StrangersTest, AShortAnswerIsNobodys) {
-  Strangers strangers;
-  strangers.Heard(kGlobex, {1, 2}, absl::ZeroDuration());
-  EXPECT_EQ(strangers.Whose(kAcme, {1, 2}, absl::ZeroDuration()), Stranger::kNobody);
+TEST_F(StrangersTest, AShortAnswerIsNobodys) {
+  strangers_.Heard(kGlobex, {1, 2}, absl::ZeroDuration());
+  EXPECT_EQ(Whose(kAcme, {1, 2}, absl::ZeroDuration()), Stranger::kNobody);
 }
 
-TEST(StrangersTest, IsForgottenInTimeAndRememberedWhereItIsSaidAgain) {
-  Strangers strangers({.remembered = absl::Seconds(10)});
-  for (int second = 0; second <= 8; ++second) strangers.Heard(kGlobex, Long(1), absl::Seconds(second));
-  EXPECT_EQ(strangers.Whose(kAcme, Long(1), absl::Seconds(14)), Stranger::kAnotherTenant);
-  EXPECT_EQ(strangers.Whose(kAcme, Long(1), absl::Seconds(19)), Stranger::kNobody);
+TEST_F(StrangersTest, IsForgottenInTimeAndRememberedWhereItIsSaidAgain) {
+  for (int minute = 0; minute <= 8; ++minute) strangers_.Heard(kGlobex, Long(1), absl::Minutes(minute));
+  HearOthers(absl::Minutes(14), 2'000);
+  EXPECT_EQ(Whose(kAcme, Long(1), absl::Minutes(14)), Stranger::kAnotherTenant);
+  EXPECT_EQ(Whose(kAcme, Long(1), absl::Minutes(19)), Stranger::kNobody);
 }
 
-TEST(StrangersTest, WhatWasHeardFirstMakesRoom) {
-  Strangers strangers({.answers_max = 3});
-  for (uint64_t answer = 1; answer <= 5; ++answer) strangers.Heard(kGlobex, Long(answer), absl::ZeroDuration());
-  EXPECT_EQ(strangers.Whose(kAcme, Long(1), absl::ZeroDuration()), Stranger::kNobody);
-  EXPECT_EQ(strangers.Whose(kAcme, Long(5), absl::ZeroDuration()), Stranger::kAnotherTenant);
+class FullStrangersTest : public StrangersTest {
+ protected:
+  FullStrangersTest() : StrangersTest({.answers_max = 20}) {}
+};
+
+TEST_F(FullStrangersTest, WhatWasHeardFirstMakesRoom) {
+  for (uint64_t answer = 1; answer <= 25; ++answer) strangers_.Heard(kGlobex, Long(answer), absl::ZeroDuration());
+  EXPECT_EQ(Whose(kAcme, Long(1), absl::ZeroDuration()), Stranger::kNobody);
+  EXPECT_EQ(Whose(kAcme, Long(25), absl::ZeroDuration()), Stranger::kAnotherTenant);
 }
 
 }  // namespace

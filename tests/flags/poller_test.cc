@@ -5,8 +5,8 @@
 #include <poll.h>
 
 #include "absl/strings/str_cat.h"
-#include "flags/postgres/lives.h"
 #include "base/postgres/session.h"
+#include "flags/postgres/lives.h"
 #include "server/postgres/migrate.h"
 #include "tests/support/private_servers.h"
 
@@ -94,6 +94,27 @@ TEST_F(PollerTest, ANotificationReachesTheBoardLongBeforeTheNextPoll) {
   ASSERT_TRUE(seen_.Await(revision));
   EXPECT_EQ(board_.Current()->Find("acme", "pricing")->mode, Mode::kShadow);
   EXPECT_TRUE(board_.Current()->HasTenant("acme"));
+}
+
+TEST_F(PollerTest, EachShareOfSamplingComesInItsPlace) {
+  Poller poller(Options(absl::Seconds(60)), Deps());
+  poller.Start();
+  ASSERT_TRUE(seen_.Await(1));
+  SetMode("acme", "CACHE", /*notify=*/false);
+  ASSERT_TRUE(sessions_
+                  .Transact([](pqxx::work& work) {
+                    work.exec(
+                        "UPDATE shadowline.target SET sample_ppm = 1, sample_uncertified_ppm = 2,"
+                        " sample_recent_ppm = 3, sample_negative_ppm = 4, sample_old_ppm = 5,"
+                        " sample_cold_ppm = 6");
+                    return absl::OkStatus();
+                  })
+                  .ok());
+  ASSERT_TRUE(seen_.Await(SetMode("acme", "CACHE", /*notify=*/true)));
+  const Flag flag = *board_.Current()->Find("acme", "pricing");
+  EXPECT_EQ(flag.sample_ppm, 1u);
+  EXPECT_EQ(flag.strata,
+            (SampleShares{.uncertified_ppm = 2, .recent_ppm = 3, .negative_ppm = 4, .old_ppm = 5, .cold_ppm = 6}));
 }
 
 TEST_F(PollerTest, WithoutANotificationThePollFindsTheChange) {

@@ -235,6 +235,7 @@ TEST(PolicyTest, RefusesWhatCouldNeverBeMet) {
   EXPECT_TRUE(refused([](Policy* policy) { policy->ramp_ppm = {500'000}; }));
   EXPECT_TRUE(refused([](Policy* policy) { policy->ramp_ppm = {500'000, 500'000, 1'000'000}; }));
   EXPECT_TRUE(refused([](Policy* policy) { policy->shadow_sample_ppm = 0; }));
+  EXPECT_TRUE(refused([](Policy* policy) { policy->strata.negative_ppm = 1'000'001; }));
   EXPECT_TRUE(refused([](Policy* policy) { policy->soak = -absl::Seconds(1); }));
 }
 

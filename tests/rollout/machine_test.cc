@@ -50,6 +50,7 @@ TEST_F(MachineTest, ACleanTargetGoesThroughTheRampOnItsOwn) {
   EXPECT_EQ(family_.StateOf("acme"), TargetState::kRamping);
   EXPECT_EQ(family_.FlagOf("acme").serve_ppm, 50'000u);
   EXPECT_EQ(family_.FlagOf("acme").sample_ppm, 100'000u);
+  EXPECT_EQ(family_.FlagOf("acme").strata, Policy().strata);
   EXPECT_EQ(family_.StateOf("globex"), TargetState::kShadow) << "no data never promotes";
 
   family_.TickFor(absl::Minutes(5));
@@ -429,6 +430,20 @@ TEST(JournalTest, AReceiptThatWasTouchedIsFound) {
   touched = receipt;
   touched.inputs.pop_back();
   EXPECT_TRUE(absl::IsDataLoss(Replay(touched).status()));
+}
+
+TEST(JournalTest, WhatWasWrittenBeforeThereWereStrataIsDerivedAgainAsItWas) {
+  TargetInput input;
+  input.now = absl::FromUnixSeconds(1);
+  input.policy.strata = {};
+  const Receipt receipt = MakeReceipt("id", 1, input, Decide(input));
+  EXPECT_THAT(receipt.inputs, testing::Not(testing::HasSubstr("strata"))) << "as it was then";
+  EXPECT_TRUE(Replay(receipt).ok());
+  input.policy.strata.old_ppm = 1;
+  EXPECT_TRUE(Replay(MakeReceipt("id", 1, input, Decide(input))).ok());
+  Rollout rollout;
+  rollout.policy.strata = {.recent_ppm = 7};
+  EXPECT_EQ(DecodeRollout(EncodeRollout(rollout))->policy.strata, rollout.policy.strata);
 }
 
 TEST(JournalTest, ADecisionThatThisProgramWouldNotTakeIsFound) {

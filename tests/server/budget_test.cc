@@ -43,7 +43,7 @@ TEST(BudgetTest, WhatWasSavedUpAtAHigherRateIsNotSpentAtALowerOne) {
 
 // Runs statements of `took` one after the other, a hundred a second, for `duration`.
 void RunStatements(BackOff* back_off, absl::Duration* now, absl::Duration took, absl::Duration duration,
-         const std::string& statement = "quote") {
+                   const std::string& statement = "quote") {
   for (const absl::Duration end = *now + duration; *now < end; *now += absl::Milliseconds(10)) {
     back_off->Ran(*now, statement, took, absl::OkStatus());
   }

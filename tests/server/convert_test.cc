@@ -51,6 +51,7 @@ TEST(ConvertTest, APolicyComesBackAsItWent) {
   policy.unjudged_ppm = 0;
   policy.shadow_sample_ppm = 0;
   policy.cache_sample_ppm = 1'000'000;
+  policy.strata = {1, 2, 3, 4, 0};
   policy.sample_by_key = true;
   policy.ramp_ppm = {1'000'000};
   policy.approval = true;
@@ -75,6 +76,8 @@ TEST(ConvertTest, ABadPolicyIsRefusedWithItsField) {
       {"policy.confidence_ppm: 1000000 is out of range", [](v1::Policy* p) { p->set_confidence_ppm(1'000'000); }},
       {"policy.unjudged_ppm: 1000001", [](v1::Policy* p) { p->set_unjudged_ppm(1'000'001); }},
       {"policy.shadow_sample_ppm: ", [](v1::Policy* p) { p->set_shadow_sample_ppm(2'000'000); }},
+      {"policy.sample_recent_ppm: ", [](v1::Policy* p) { p->set_sample_recent_ppm(2'000'000); }},
+      {"policy.sample_cold_ppm: ", [](v1::Policy* p) { p->set_sample_cold_ppm(2'000'000); }},
       {"policy.cache_sample_ppm: ", [](v1::Policy* p) { p->set_cache_sample_ppm(2'000'000); }},
       {"policy.sample_by: \"luck\" is unknown", [](v1::Policy* p) { p->set_sample_by("luck"); }},
       {"policy.ramp_ppm: does not end at 1000000", [](v1::Policy* p) { p->mutable_ramp_ppm()->RemoveLast(); }},
@@ -217,6 +220,27 @@ TEST(ConvertTest, AReportNamesOnlyWhatIsMissing) {
   EXPECT_EQ(report.ledger().sampled(), 10u);
   EXPECT_EQ(report.ledger().matched() + report.ledger().shed() + report.ledger().lost() + report.ledger().pending(),
             10u);
+}
+
+TEST(ConvertTest, AReportEstimatesWhereSomethingWasJudged) {
+  rollout::TargetView target = ViewWithTarget().targets[0];
+  target.ledger.counts.weighted = {};
+  EXPECT_FALSE(ToReport("pricing", target).has_estimate());
+  diff::Inclusion old{.ppm = 500'000};
+  old.strata.Add(diff::Stratum::kOld);
+  for (int i = 0; i < 10; ++i) target.ledger.counts.weighted.Add({.ppm = 100'000}, false);
+  for (int i = 0; i < 10; ++i) target.ledger.counts.weighted.Add(old, i == 0);
+  const v1::TargetReport report = ToReport("pricing", target);
+  EXPECT_EQ(report.estimate().reads(), 120u);
+  EXPECT_NEAR(report.estimate().wrong_ppm(), 2e6 / 120, 1e-6) << "the one stands for two";
+  EXPECT_GT(report.estimate().standard_error_ppm(), 0);
+  EXPECT_LT(report.estimate().low_ppm(), report.estimate().wrong_ppm());
+  ASSERT_EQ(report.strata_size(), static_cast<int>(diff::kStrata));
+  EXPECT_EQ(report.strata(3).name(), "old");
+  EXPECT_EQ(report.strata(3).judged(), 10u);
+  EXPECT_EQ(report.strata(3).confirmed(), 1u);
+  target.sample_by_key = true;
+  EXPECT_FALSE(ToReport("pricing", target).estimate().has_low_ppm()) << "keys are drawn, and reads of a key are alike";
 }
 
 TEST(ConvertTest, ADivergenceKeepsItsProof) {

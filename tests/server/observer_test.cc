@@ -279,6 +279,17 @@ TEST(ObserverTest, TheSameAnswerIsMatched) {
   EXPECT_EQ(w.Episodes(&w.a).size(), 3u);
 }
 
+TEST(ObserverTest, AReadStandsForThoseThatWereNotDrawn) {
+  ObservedWorld w;
+  w.Route({.mode = flags::Mode::kShadow, .sample_ppm = 250'000});
+  std::string decision;
+  for (int i = 0; decision.empty(); ++i) decision = w.Decide("1", absl::StrCat(i)).decision();
+  v1::ObservedRead read = w.Read(Level(1), Level(1));
+  read.set_decision(decision);
+  EXPECT_EQ(w.Observe(read).verdict(), "matched");
+  EXPECT_EQ(w.a.Counts().weighted.judged, 4'000'000u);
+}
+
 TEST(ObserverTest, AnEpisodeIsExercisedWhenItsKeyHeldAnotherAnswerBefore) {
   ObservedWorld w;
   w.Report("1", Level(1), Level(1));
@@ -581,9 +592,18 @@ std::string Statement(absl::string_view whose, int balance) {
   return absl::StrCat(R"({"tenant":")", whose, R"(","balance":)", balance, R"(,"currency":"EUR"})");
 }
 
+// Reads of others, by which it is known that no two get the same.
+void HearOthers(ObservedWorld* w) {
+  for (int i = 100; i < 110; ++i) {
+    w->Report(absl::StrCat(i), Statement("a", 1'000'000 + i), Statement("a", 1'000'000 + i));
+  }
+}
+
 TEST(ObserverTest, SomebodyElsesAnswerIsConfirmedByTheFirstLookAndUnsafe) {
   ObservedWorld w;
+  HearOthers(&w);
   EXPECT_EQ(w.Report("1", Statement("a", 100), Statement("a", 100)).verdict(), "matched");
+  w.world.RunFor(2 * kDelta);
   v1::ObservedRead read;
   read.set_decision(w.a.decider.Decide(ObservedWorld::Request("1", "", "globex"))->decision());
   v1::ObservedRead both = w.Read(Statement("a", 100), Statement("b", 7));
@@ -604,6 +624,10 @@ TEST(ObserverTest, RepliesThatAreOneOffOnAConnectionAreConfirmedAlthoughNobodySe
   for (int id = 0; id < 3; ++id) {
     w.Report(absl::StrCat(id), Statement("a", 100 + id), Statement("a", 100 + id));
   }
+  HearOthers(&w);
+  EXPECT_EQ(w.Report("3", Statement("a", 100), Statement("a", 103)).state(), v1::Judgement::STATE_LOOK_AGAIN)
+      << "it may have moved within the bound";
+  w.world.RunFor(2 * kDelta);
   EXPECT_EQ(w.Report("1", Statement("a", 100), Statement("a", 101)).verdict(), "confirmed");
   EXPECT_EQ(w.Report("2", Statement("a", 101), Statement("a", 102)).verdict(), "confirmed");
   ASSERT_EQ(w.a.divergences.size(), 2u);

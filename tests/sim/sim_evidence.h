@@ -10,6 +10,7 @@
 #define SHADOWLINE_TESTS_SIM_SIM_EVIDENCE_H_
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -141,6 +142,9 @@ class SimEvidence final : public diff::EvidenceReader {
       for (size_t i = 0; i < row.counts.candidate_latency.size(); ++i) {
         totals.counts.candidate_latency[i] += row.counts.candidate_latency[i];
       }
+      std::array<uint64_t, diff::Weighted::kFigures> figures = totals.counts.weighted.Figures();
+      for (size_t i = 0; i < figures.size(); ++i) figures[i] += row.counts.weighted.Figures()[i];
+      totals.counts.weighted = diff::Weighted::Of(figures);
       totals.lost += row.lost;
     }
     totals.pending = totals.counts.Pending() - totals.lost;

@@ -159,7 +159,7 @@ void WriteCounts(pqxx::work& work, const std::string& replica, const Flush& flus
       {"candidate_misses", &Counts::candidate_misses},
       {"candidate_errors", &Counts::candidate_errors},
   };
-  Array families, tenants, windows, revisions, endpoints, minutes, latencies;
+  Array families, tenants, windows, revisions, endpoints, minutes, latencies, weighted;
   std::array<Array, std::size(kColumns)> values;
   for (const auto& [key, counts] : flush.counts) {
     families.AddText(key.family);
@@ -170,6 +170,7 @@ void WriteCounts(pqxx::work& work, const std::string& replica, const Flush& flus
     minutes.Add(key.minute);
     for (size_t i = 0; i < values.size(); ++i) values[i].AddUnsigned(counts.*kColumns[i].second);
     latencies.AddText(absl::StrCat("{", absl::StrJoin(counts.candidate_latency, ","), "}"));
+    weighted.AddText(absl::StrCat("{", absl::StrJoin(counts.weighted.Figures(), ","), "}"));
   }
   const auto names = [](absl::string_view prefix) {
     return absl::StrJoin(kColumns, ", ",
@@ -184,23 +185,27 @@ void WriteCounts(pqxx::work& work, const std::string& replica, const Flush& flus
           "replica, "
           "sequence, ",
           names(""),
-          ", candidate_latency) SELECT u.family, u.tenant, u.window_no, u.catalog_revision, u.endpoint, u.minute, "
+          ", candidate_latency, weighted) SELECT u.family, u.tenant, u.window_no, u.catalog_revision, u.endpoint, "
+          "u.minute, "
           "$1::uuid, $2::bigint, ",
           names("u."),
-          ", u.latency::bigint[] FROM unnest($3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], "
+          ", u.latency::bigint[], u.weighted::bigint[] FROM unnest($3::text[], $4::text[], $5::bigint[], $6::bigint[], "
+          "$7::text[], "
           "$8::bigint[], "
           "$9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], "
-          "$16::bigint[], $17::bigint[], $18::bigint[], $19::text[]) "
+          "$16::bigint[], $17::bigint[], $18::bigint[], $19::text[], $20::text[]) "
           "AS u(family, tenant, window_no, catalog_revision, endpoint, minute, ",
           names(""),
-          ", latency) ON CONFLICT (family, tenant, window_no, catalog_revision, endpoint, minute, replica) DO UPDATE "
+          ", latency, weighted) ON CONFLICT (family, tenant, window_no, catalog_revision, endpoint, minute, replica) "
+          "DO UPDATE "
           "SET "
-          "sequence = excluded.sequence, lost = 0, candidate_latency = excluded.candidate_latency, ",
+          "sequence = excluded.sequence, lost = 0, candidate_latency = excluded.candidate_latency, weighted = "
+          "excluded.weighted, ",
           set, " WHERE e.sequence < excluded.sequence"),
       replica, flush.sequence, families.Literal(), tenants.Literal(), windows.Literal(), revisions.Literal(),
       endpoints.Literal(), minutes.Literal(), values[0].Literal(), values[1].Literal(), values[2].Literal(),
       values[3].Literal(), values[4].Literal(), values[5].Literal(), values[6].Literal(), values[7].Literal(),
-      values[8].Literal(), values[9].Literal(), latencies.Literal());
+      values[8].Literal(), values[9].Literal(), latencies.Literal(), weighted.Literal());
 }
 
 // In one order, so that two replicas that saw the same episodes do not deadlock.
@@ -549,11 +554,17 @@ absl::StatusOr<LedgerTotals> PostgresEvidence::FamilyLedger(const std::string& f
     for (size_t i = 0; i < counts.candidate_latency.size(); ++i) {
       absl::StrAppend(&buckets, ", coalesce(sum(candidate_latency[", i + 1, "]), 0)::bigint");
     }
+    std::array<uint64_t, Weighted::kFigures> figures;
+    for (size_t i = 0; i < figures.size(); ++i) {
+      absl::StrAppend(&buckets, ", least(coalesce(sum(weighted[", i + 1, "]), 0), ", Weighted::kMost, ")");
+    }
     const pqxx::row row = work.exec_params1(
         absl::StrCat("SELECT ", columns, buckets, " FROM shadowline.evidence WHERE family = $1"), Text(family));
     pqxx::row::size_type column = 0;
     for (const auto& [name, sum] : sums) *sum = row[column++].as<uint64_t>();
     for (uint64_t& bucket : counts.candidate_latency) bucket = row[column++].as<uint64_t>();
+    for (uint64_t& figure : figures) figure = row[column++].as<uint64_t>();
+    counts.weighted = Weighted::Of(figures);
     totals.pending = counts.Pending() - totals.lost;
     return absl::OkStatus();
   }));

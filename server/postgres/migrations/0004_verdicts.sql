@@ -13,6 +13,16 @@ ALTER TABLE shadowline.divergence
   ADD COLUMN recorded_at timestamptz NOT NULL DEFAULT clock_timestamp();
 CREATE INDEX divergence_unsafe ON shadowline.divergence (family, recorded_at) WHERE unsafe <> '';
 
+-- docs/sampling.md.
+ALTER TABLE shadowline.target
+  ADD COLUMN sample_uncertified_ppm int NOT NULL DEFAULT 0,
+  ADD COLUMN sample_recent_ppm int NOT NULL DEFAULT 0,
+  ADD COLUMN sample_negative_ppm int NOT NULL DEFAULT 0,
+  ADD COLUMN sample_old_ppm int NOT NULL DEFAULT 0,
+  ADD COLUMN sample_cold_ppm int NOT NULL DEFAULT 0;
+-- The figures of diff/evidence/sampling.h in their order; none: as if all were 0.
+ALTER TABLE shadowline.evidence ADD COLUMN weighted bigint[] NOT NULL DEFAULT '{}';
+
 -- How often two readings of one snapshot differed: absolute counts of one replica; a row with a greater sequence replaces
 -- it. An empty pattern is at any place; `pairs` are the endpoint's in each of its rows.
 CREATE TABLE shadowline.noise (
