@@ -117,7 +117,23 @@ class Walker {
       result_->verdict = Comparison::Verdict::kDiffer;
     } else if (!result_->excuses.empty()) {
       result_->verdict = Comparison::Verdict::kExcused;
+      result_->compared = Compares(control, where) || Compares(candidate, where);
     }
+  }
+
+  // Whether the rules leave anything of `value` to be compared.
+  bool Compares(const Json& value, const Where& where) {
+    if (IgnoreRule(where, value) != nullptr) return false;
+    if (value.size == 0) return true;
+    if (value.type == Json::Type::kArray) {
+      for (size_t i = 0; i < value.size; ++i) {
+        if (Compares(value.children[i], Down(where, Item(value, i)))) return true;
+      }
+      return false;
+    }
+    if (value.type != Json::Type::kObject) return true;
+    return std::any_of(value.items().begin(), value.items().end(),
+                       [&](const Json& member) { return Compares(member, Down(where, Member(member.name))); });
   }
 
   void Report(DifferenceKind kind, const Show& show, absl::string_view control, absl::string_view candidate) {

@@ -91,6 +91,8 @@ struct Comparison {
   std::vector<Difference> differences;  // At most kMaxDifferences.
   uint64_t differences_total = 0;
   std::map<std::string, uint64_t> excuses;  // Rule as declared, e.g. "ignore $.a" -> times used.
+  // kExcused: something was compared. False: the rules ignore all that either side says, so that nothing was learned.
+  bool compared = true;
   // Path patterns (array indices as *) with their kinds, sorted, without duplicates: "/roles/*: value".
   std::vector<std::string> patterns;
   std::string error;  // kError, and where the candidate is not JSON: what was expected where.

@@ -47,24 +47,28 @@ std::optional<Instant> Instant::Parse(absl::string_view text) {
   if (!TakeNumber(&text, 4, 6, &year) || !absl::ConsumePrefix(&text, "-")) return std::nullopt;
   if (!TakeNumber(&text, 2, 2, &month) || !absl::ConsumePrefix(&text, "-")) return std::nullopt;
   if (!TakeNumber(&text, 2, 2, &day)) return std::nullopt;
-  if (!absl::ConsumePrefix(&text, "T") && !absl::ConsumePrefix(&text, "t") && !absl::ConsumePrefix(&text, " ")) {
-    return std::nullopt;
-  }
-  if (!TakeNumber(&text, 2, 2, &hour) || !absl::ConsumePrefix(&text, ":")) return std::nullopt;
-  if (!TakeNumber(&text, 2, 2, &minute) || !absl::ConsumePrefix(&text, ":")) return std::nullopt;
-  if (!TakeNumber(&text, 2, 2, &second)) return std::nullopt;
-  if (hour > 23 || minute > 59 || second > 60) return std::nullopt;
-  if (absl::ConsumePrefix(&text, ".")) {
-    const absl::string_view digits = text;
-    int64_t fraction = 0;
-    if (!TakeNumber(&text, 1, 9, &fraction)) return std::nullopt;
-    instant.fraction = std::string(digits.substr(0, digits.size() - text.size()));
-    instant.fraction.erase(instant.fraction.find_last_not_of('0') + 1);
-  }
   int64_t offset = 0;
-  if (!text.empty()) {
-    if (!TakeOffset(&text, &offset) || !text.empty()) return std::nullopt;
+  if (text.empty()) {
     instant.has_offset = true;
+  } else {
+    if (!absl::ConsumePrefix(&text, "T") && !absl::ConsumePrefix(&text, "t") && !absl::ConsumePrefix(&text, " ")) {
+      return std::nullopt;
+    }
+    if (!TakeNumber(&text, 2, 2, &hour) || !absl::ConsumePrefix(&text, ":")) return std::nullopt;
+    if (!TakeNumber(&text, 2, 2, &minute) || !absl::ConsumePrefix(&text, ":")) return std::nullopt;
+    if (!TakeNumber(&text, 2, 2, &second)) return std::nullopt;
+    if (hour > 23 || minute > 59 || second > 60) return std::nullopt;
+    if (absl::ConsumePrefix(&text, ".")) {
+      const absl::string_view digits = text;
+      int64_t fraction = 0;
+      if (!TakeNumber(&text, 1, 9, &fraction)) return std::nullopt;
+      instant.fraction = std::string(digits.substr(0, digits.size() - text.size()));
+      instant.fraction.erase(instant.fraction.find_last_not_of('0') + 1);
+    }
+    if (!text.empty()) {
+      if (!TakeOffset(&text, &offset) || !text.empty()) return std::nullopt;
+      instant.has_offset = true;
+    }
   }
   if (before_christ) year = 1 - year;
   const absl::CivilDay civil(year, month, day);

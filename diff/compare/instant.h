@@ -2,6 +2,7 @@
 //
 //   2022-09-10T16:46:03.905795+00:00    2022-09-10 12:46:03.905795-04    0044-03-15 12:00:00 BC    infinity
 //
+// A date alone is its midnight in UTC, as ECMAScript reads it: that is what drivers make of PostgreSQL's dates.
 // One without an offset is a point in an unnamed zone: equal only to another such, never to one with an offset.
 #ifndef SHADOWLINE_DIFF_COMPARE_INSTANT_H_
 #define SHADOWLINE_DIFF_COMPARE_INSTANT_H_

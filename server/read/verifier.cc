@@ -113,6 +113,7 @@ bool ByEquality(Verdict verdict) { return verdict == Verdict::kMatched || verdic
 struct Verifier::Counters {
   explicit Counters(base::Metrics* metrics)
       : samples(metrics->AddGauge("shadowline_verification_samples", "Sampled reads that wait for a verdict.")),
+        bytes(metrics->AddGauge("shadowline_verification_bytes", "What sampled reads that wait for a verdict hold.")),
         episodes(metrics->AddGauge("shadowline_verification_episodes", "Episodes that are being judged.")),
         budget(metrics->AddGauge("shadowline_verification_budget_per_second",
                                  "Control queries that verification may add now.")),
@@ -164,6 +165,7 @@ struct Verifier::Counters {
 
   std::array<base::Counter*, static_cast<int>(Verdict::kShed) + 1> verdicts;
   base::Gauge* samples;
+  base::Gauge* bytes;
   base::Gauge* episodes;
   base::Gauge* budget;
   base::Gauge* boost;
@@ -375,7 +377,7 @@ void Verifier::JudgeBeside(const std::string& id, HeldPtr held) {
   Look look;
   look.candidate_at = At(held->sample.candidate_at);
   look.control_after_candidate = false;
-  Judgement judgement = CompareInto(&look, held->sample, truth);
+  Judgement judgement = CompareInto(&look, held.get(), truth);
   diff::FreshnessCase rule = NewCase(held->sample);
   const diff::Step step = rule.Add(look);
   Episode* open = Find(id);
@@ -387,7 +389,7 @@ void Verifier::JudgeBeside(const std::string& id, HeldPtr held) {
       open->asked_at = truth.asked_at;
       if (const diff::Step heard = open->rule.Add(look); heard.verdict.has_value()) Close(id, heard);
     }
-    if (ByEquality(*step.verdict)) Remember(id, {-absl::InfiniteDuration(), *step.verdict});
+    if (ByEquality(*step.verdict)) Remember(id, {-absl::InfiniteDuration(), *step.verdict, held->compared});
     return Settle(held.get(), &held->ticket, *step.verdict);
   }
   if (open != nullptr) {
@@ -407,6 +409,7 @@ void Verifier::JudgeAfter(const std::string& id, HeldPtr held) {
   if (auto match = matches_.find(id); match != matches_.end()) {
     const absl::Duration reach = std::min(sample.drawn.query.endpoint->freshness, options_.match_reuse);
     if (sample.served_at <= match->second.asked_at + reach) {
+      held->compared = match->second.compared;
       return Settle(held.get(), &held->ticket, match->second.verdict);
     }
   }
@@ -502,7 +505,7 @@ void Verifier::AskControl(const std::string& id, Episode* episode) {
                         Episode* open = Find(id);
                         if (open == nullptr) return;
                         const Truth truth{std::move(answer), asked_at, deps_.clock->Steady()};
-                        Keep(open, CompareInto(&open->look, open->opener->sample, truth), open->look);
+                        Keep(open, CompareInto(&open->look, open->opener.get(), truth), open->look);
                         open->looking = false;
                         Advance(id, open, open->rule.Add(open->look));
                         Gauge();
@@ -625,7 +628,7 @@ void Verifier::Close(std::string id, const diff::Step& step) {
   Held* opener = episode->opener.get();
   std::vector<HeldPtr> again;
   if (ByEquality(verdict)) {
-    Remember(id, {*episode->asked_at, verdict});
+    Remember(id, {*episode->asked_at, verdict, opener->compared});
     again = std::move(episode->late);
   } else {
     for (HeldPtr& late : episode->late) episode->joined.push_back(std::move(late->ticket));
@@ -653,8 +656,8 @@ void Verifier::ShedEpisode(const std::string& id, base::Counter* why) {
 void Verifier::Settle(const Held* held, diff::Ledger::Ticket* ticket, Verdict verdict) {
   const Sample& sample = held->sample;
   // What was drawn because it is suspicious adds nothing to what was found right, else windows would be clean the
-  // sooner for it (docs/sampling.md).
-  if ((ByEquality(verdict) || verdict == Verdict::kHealed) && ticket->inclusion().uniform) {
+  // sooner for it (docs/sampling.md). Nor does what the declared rules left nothing of to compare.
+  if (held->compared && (ByEquality(verdict) || verdict == Verdict::kHealed) && ticket->inclusion().uniform) {
     deps_.ledger->Verified(ticket->key(), {.id = base::Hash64(absl::StrCat(sample.drawn.key, sample.fill)),
                                            .key = base::Hash64(sample.drawn.key),
                                            .exercised = held->exercised});
@@ -672,7 +675,8 @@ diff::FreshnessCase Verifier::NewCase(const Sample& sample) const {
   return diff::FreshnessCase(options, At(sample.served_at));
 }
 
-Verifier::Judgement Verifier::CompareInto(Look* look, const Sample& sample, const Truth& truth) {
+Verifier::Judgement Verifier::CompareInto(Look* look, Held* held, const Truth& truth) {
+  const Sample& sample = held->sample;
   Judgement judgement;
   look->control_at = At(truth.answered_at);
   look->control = Look::Control::kUnknown;
@@ -685,6 +689,7 @@ Verifier::Judgement Verifier::CompareInto(Look* look, const Sample& sample, cons
                                  : SawAllOf(truth.answer->snapshot, sample.served.snapshot);
   diff::Comparison result =
       comparer_.Compare(query, {truth.answer->found, truth.answer->body}, {sample.served.found, sample.served.body});
+  held->compared = result.compared;
   switch (result.verdict) {
     case diff::Comparison::Verdict::kEqual:
       look->control = Look::Control::kEqual;
@@ -940,6 +945,7 @@ bool Verifier::Spend(double reserve, double queries) {
 
 void Verifier::Gauge() {
   counters_->samples->Set(static_cast<double>(usage_->samples.load()));
+  counters_->bytes->Set(static_cast<double>(usage_->bytes.load()));
   counters_->episodes->Set(static_cast<double>(episodes_.size()));
 }
 

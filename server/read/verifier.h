@@ -203,6 +203,7 @@ class Verifier {
     const Sample sample;
     diff::Ledger::Ticket ticket;
     bool exercised = false;  // The fill came after a write to what it holds.
+    bool compared = true;    // False: the declared rules ignore all that both sides say.
   };
   using HeldPtr = std::unique_ptr<Held>;
   // What an application's key held when it was seen last.
@@ -222,6 +223,7 @@ class Verifier {
     // When that statement was sent; -InfiniteDuration: not known, so that it proves no other read.
     absl::Duration asked_at;
     diff::Verdict verdict;
+    bool compared;
   };
   static size_t BytesOf(const Sample& sample);
   void Shed(const diff::EvidenceKey& key, base::Counter* why);
@@ -254,7 +256,7 @@ class Verifier {
 
   diff::FreshnessCase NewCase(const Sample& sample) const;
   // Completes `look` by what the control said about the sample.
-  Judgement CompareInto(diff::Look* look, const Sample& sample, const Truth& truth);
+  Judgement CompareInto(diff::Look* look, Held* held, const Truth& truth);
   // Whose the answer is that was served, where it is somebody else's.
   void Recognise(const Sample& sample, const Truth& truth, Judgement* judgement);
   // By when what the control said was committed and visible, where that can be known.

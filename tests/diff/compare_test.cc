@@ -293,6 +293,18 @@ TEST(CompareTest, OnlyIgnoreTakesPathsThatNeedTheDocument) {
   }
 }
 
+TEST(CompareTest, RulesThatIgnoreEverythingCompareNothing) {
+  for (const char* everything : {"$", "$.*", "$[\"a\", \"b\"]"}) {
+    const Comparison nothing = Judge(R"({"a":1,"b":[2]})", R"({"a":3,"b":[2]})", {.ignore = {everything}});
+    EXPECT_EQ(nothing.verdict, Verdict::kExcused) << everything;
+    EXPECT_FALSE(nothing.compared) << everything;
+  }
+  EXPECT_TRUE(Judge(R"({"a":1,"b":[2]})", R"({"a":3,"b":[2]})", {.ignore = {"$.a"}}).compared);
+  EXPECT_TRUE(Judge(R"({"a":1,"b":[]})", R"({"a":3,"b":[]})", {.ignore = {"$.a"}}).compared);
+  EXPECT_FALSE(Judge("[1]", "[2]", {.ignore = {"$[*]"}}).compared);
+  EXPECT_TRUE(Judge("[1,2]", "[2,1]", {.arrays = {{"$", "multiset"}}}).compared);
+}
+
 TEST(CompareTest, MultisetsAreEqualInAnyOrderButNotInAnyNumber) {
   const Rules rules = {.arrays = {{"$.tags", "multiset"}}};
   const Comparison permuted =
@@ -376,6 +388,10 @@ TEST(CompareTest, InstantsAreOnePointInTimeHoweverWritten) {
   EXPECT_TRUE(same("2022-12-31T23:30:00-01:00", "2023-01-01T00:30:00Z"));
   EXPECT_TRUE(same("0044-03-15 12:00:00+00 BC", "0044-03-15T12:00:00Z BC"));
   EXPECT_TRUE(same("2022-09-10T16:46:03", "2022-09-10 16:46:03.0"));
+  EXPECT_TRUE(same("2018-09-13", "2018-09-13T00:00:00.000Z"));
+  EXPECT_TRUE(same("2018-09-13", "2018-09-12 22:00:00-02"));
+  EXPECT_FALSE(same("2018-09-13", "2018-09-13T00:00:00"));
+  EXPECT_FALSE(same("2018-09-13", "2018-09-13T00:00:00.001Z"));
   EXPECT_FALSE(same("2022-09-10T16:46:03", "2022-09-10T16:46:03Z"));
   EXPECT_FALSE(same("2022-09-10T16:46:03.905795Z", "2022-09-10T16:46:03.905Z"));
   EXPECT_FALSE(same("2022-02-30T00:00:00Z", "2022-03-02T00:00:00Z"));

@@ -71,6 +71,26 @@ TEST(VerifierTest, AFillAfterAnInvalidationCountsAsExercised) {
   EXPECT_TRUE(flush.episodes.begin()->second[0].exercised);
 }
 
+TEST(VerifierTest, WhereRulesIgnoreEverythingReadsAreExcusedAndNoEvidence) {
+  for (const bool cache : {false, true}) {
+    ReadWorldOptions options;
+    options.compare.add_ignore("$");
+    ReadWorld w(options);
+    w.Write("1");
+    w.RouteCache();
+    w.Read("1");
+    cache ? w.RouteCache(1'000'000) : w.RouteShadow();
+    w.Write("1");  // And nobody says so.
+    w.Read("1");
+    w.Read("1");
+    w.world.RunUntilIdle();
+    w.Read("1");  // Which an earlier one stands for.
+    w.world.RunUntilIdle();
+    EXPECT_EQ(w.Counts().excused, 3u);
+    EXPECT_TRUE(w.ledger.BuildFlush().episodes.empty());
+  }
+}
+
 TEST(VerifierTest, AForgottenInvalidationIsConfirmedRepairedAndReported) {
   for (const bool cache : {false, true}) {
     ReadWorld w;

@@ -193,13 +193,27 @@ PrivatePostgres::PrivatePostgres(const std::vector<std::string>& settings)
   RunToEnd({PostgresProgram("initdb"), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8",
             "--locale=C.UTF-8"},
            folder_.path() + "/initdb.log", user);
-  std::ofstream config(data + "/postgresql.conf", std::ios::app);
+  Configure();
+  Start();
+}
+
+PrivatePostgres::PrivatePostgres(const PrivatePostgres& primary, const std::vector<std::string>& settings)
+    : folder_("standby"), port_(FreePort()), settings_(settings) {
+  chmod(folder_.path().c_str(), 0777);
+  RunToEnd({PostgresProgram("pg_basebackup"), "-h", primary.folder_.path(), "-p", absl::StrCat(primary.port_), "-U",
+            "postgres", "-D", folder_.path() + "/data", "-R", "-X", "stream", "-c", "fast", "--no-sync"},
+           folder_.path() + "/basebackup.log", PostgresUser());
+  Configure();
+  Start();
+}
+
+// Later lines win: a standby has its primary's already.
+void PrivatePostgres::Configure() {
+  std::ofstream config(folder_.path() + "/data/postgresql.conf", std::ios::app);
   config << "listen_addresses = '127.0.0.1'\nport = " << port_ << "\nunix_socket_directories = '" << folder_.path()
          << "'\nfsync = off\nsynchronous_commit = on\nfull_page_writes = off\nmax_connections = 200\n"
          << "wal_level = logical\nlog_min_messages = fatal\njit = off\n";
   for (const std::string& setting : settings_) config << setting << "\n";
-  config.close();
-  Start();
 }
 
 PrivatePostgres::~PrivatePostgres() {

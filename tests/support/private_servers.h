@@ -56,6 +56,8 @@ class PrivatePostgres {
  public:
   // `settings` are appended to postgresql.conf, e.g. "max_connections = 300". fsync is off.
   explicit PrivatePostgres(const std::vector<std::string>& settings = {});
+  // A standby that streams from `primary`, which must outlive it, and answers reads.
+  PrivatePostgres(const PrivatePostgres& primary, const std::vector<std::string>& settings);
   ~PrivatePostgres();
 
   // libpq connection string over the unix socket. `Url` is the same over TCP.
@@ -72,6 +74,8 @@ class PrivatePostgres {
   void Thaw();
 
  private:
+  void Configure();
+
   ScratchFolder folder_;
   int port_;
   std::vector<std::string> settings_;

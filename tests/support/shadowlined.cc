@@ -25,7 +25,8 @@ Shadowlined::Shadowlined(Options options)
     : options_(std::move(options)), folder_("replica"), port_(FreePort()), http_port_(FreePort()) {
   std::ofstream config(folder_.path() + "/shadowlined.yaml");
   config << "listen: 127.0.0.1:" << port_ << "\nhttp_listen: 127.0.0.1:" << http_port_
-         << "\nreplica_name: " << options_.name << "\nsource:\n  url: \"" << options_.source << "\"\nredis: "
+         << "\nreplica_name: " << options_.name << "\nsource:\n  url: \"" << options_.source << "\""
+         << (options_.role.empty() ? "" : absl::StrCat("\n  role: ", options_.role)) << "\nredis: "
          << (options_.redis[0] == '{' ? options_.redis : absl::StrCat("{address: \"", options_.redis, "\"}")) << "\n"
          << options_.extra_config;
   config.close();

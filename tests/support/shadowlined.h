@@ -24,6 +24,7 @@ class Shadowlined {
     std::string name = "replica";
     std::string source;                // libpq connection string of the application's database.
     std::string redis;                 // "unix:/path" or "host:port", or the section as a map: "{cluster: [...]}"
+    std::string role;                  // That statements run as; empty: the connection's own.
     std::string extra_config;          // YAML appended to the config file.
     std::vector<std::string> wrapper;  // For example {"taskset", "-c", "0"}.
     bool await_ready = true;

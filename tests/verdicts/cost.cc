@@ -1,0 +1,178 @@
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <fstream>
+#include <stdexcept>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/mutex.h"
+#include "base/random.h"
+#include "tests/support/await.h"
+#include "tests/support/load.h"
+#include "tests/verdicts/scenarios.h"
+#include "tests/verdicts/world.h"
+
+namespace shadowline::verdicts {
+namespace {
+
+namespace v1 = shadowline::v1;
+
+constexpr int64_t kKeys = 1000;
+constexpr char kTenant[] = "payer";
+// Of the answers of the third family. With them the samples' bytes are what meets its cap first.
+constexpr int kLargeBytes = 64 << 10;
+
+std::string Family(const std::string& name, const std::string& column, int sample_ppm) {
+  return absl::StrCat(
+      "  ", name, ":\n    policy: {ramp_ppm: [1000000], cache_sample_ppm: ", sample_ppm,
+      "}\n    endpoints:\n      read:\n        sql: SELECT ", column,
+      " AS body FROM item WHERE tenant = :tenant AND id = :id\n        parameters: {id: {type: integer}}\n"
+      "        tags: [\"item:{id}\"]\n        ttl: 24h\n");
+}
+
+int64_t ResidentBytes(pid_t pid) {
+  std::ifstream status(absl::StrCat("/proc/", pid, "/status"));
+  for (std::string line; std::getline(status, line);) {
+    long long kilobytes = 0;
+    if (std::sscanf(line.c_str(), "VmRSS: %lld kB", &kilobytes) == 1) return kilobytes << 10;
+  }
+  return 0;
+}
+
+double Percentile(std::vector<double>* values, double share) {
+  if (values->empty()) return 0;
+  std::sort(values->begin(), values->end());
+  return (*values)[static_cast<size_t>(share * static_cast<double>(values->size() - 1))];
+}
+
+class Measured {
+ public:
+  explicit Measured(World* world) : world_(world) {}
+
+  // Reads of a family at a steady rate, over all keys: how long each took, in microseconds.
+  std::vector<double> Read(const std::string& family, double rate, int count, int64_t keys = kKeys) {
+    std::vector<v1::ReadRequest> requests;
+    for (int64_t id = 0; id < keys; ++id) requests.push_back(RequestOf(family + "/read", {kTenant, id, ""}));
+    std::vector<double> took;
+    std::atomic<int> done{0};
+    base::Random random(static_cast<uint64_t>(++rounds_));
+    support::OpenLoop loop(
+        {.channels = world_->channels(), .rate = rate, .seed = random.Next()}, &world_->clock(),
+        [&] {
+          const size_t id = random.Below(requests.size());
+          return support::Question{id, &requests[id]};
+        },
+        [&](const support::Reply& reply) {
+          failed_ += !reply.status.ok();
+          from_cache_ += reply.response.source() == v1::SOURCE_CACHE;
+          ++reads_;
+          took.push_back(absl::ToDoubleMicroseconds(reply.latency()));
+          ++done;
+        });
+    if (!support::AwaitTrue(10 * kLimit, [&] { return done >= count; })) throw std::runtime_error("the reads stopped");
+    loop.Stop();
+    return took;
+  }
+
+  uint64_t failed() const { return failed_; }
+  double from_cache() const { return reads_ == 0 ? 0 : static_cast<double>(from_cache_) / static_cast<double>(reads_); }
+
+ private:
+  World* const world_;
+  int rounds_ = 0;
+  uint64_t failed_ = 0, from_cache_ = 0, reads_ = 0;
+};
+
+}  // namespace
+
+Outcome Cost(const CostSize& size, const Progress& progress) {
+  World world(
+      {.schema = absl::StrCat("CREATE TABLE item (tenant text, id bigint, body text NOT NULL, large text NOT NULL,"
+                              " PRIMARY KEY (tenant, id));\nINSERT INTO item SELECT '",
+                              kTenant, "', id, repeat('x', 1000), repeat(md5(id::text), ", kLargeBytes / 32,
+                              ") FROM generate_series(0, ", kKeys - 1, ") AS id;\n"),
+       .catalog =
+           absl::StrCat("version: 1\ntenants: {list: [", kTenant, "]}\nfamilies:\n", Family("unsampled", "body", 0),
+                        Family("sampled", "body", 1'000'000), Family("large", "large", 1'000'000)),
+       .replicas = 1,
+       .own_state = true});
+  Operator& by = world.by_operator();
+  for (const char* family : {"unsampled", "sampled", "large"}) {
+    by.Start(family, {{kTenant}});
+    const bool promoted = support::AwaitTrue(kLimit, [&] {
+      if (by.Mode(kTenant, family) == v1::MODE_CACHE) return true;
+      (void)by.Promote(family, kTenant);
+      return false;
+    });
+    if (!promoted) throw std::runtime_error(absl::StrCat(family, " was not promoted"));
+  }
+  Measured measured(&world);
+  Outcome outcome;
+
+  // ---- What the callers notice ----
+  std::vector<double> all_sampled, all_unsampled, ratios;
+  for (const char* family : {"unsampled", "sampled"}) {
+    for (int64_t id = 0; id < kKeys; ++id)
+      (void)world.node(0).Read(RequestOf(absl::StrCat(family, "/read"), {kTenant, id, ""}));
+    (void)measured.Read(family, size.rate, size.requests);
+  }
+  for (int round = 0; round < size.rounds; ++round) {
+    std::vector<double> sampled, unsampled;
+    // The order alternates, so that neither always runs on a machine that the other has warmed.
+    for (bool first : {true, false}) {
+      const bool is_sampled = first == (round % 2 == 0);
+      (is_sampled ? sampled : unsampled) =
+          measured.Read(is_sampled ? "sampled" : "unsampled", size.rate, size.requests);
+    }
+    all_sampled.insert(all_sampled.end(), sampled.begin(), sampled.end());
+    all_unsampled.insert(all_unsampled.end(), unsampled.begin(), unsampled.end());
+    const double with = Percentile(&sampled, 0.99), without = Percentile(&unsampled, 0.99);
+    ratios.push_back(with / without);
+    progress(absl::StrFormat("round %2d  p99 sampled %7.0f us  unsampled %7.0f us  ratio %.3f", round, with, without,
+                             with / without));
+  }
+  const v1::Ledger ledger = by.Report("sampled").ledger();
+  const double ratio = Percentile(&all_sampled, 0.99) / Percentile(&all_unsampled, 0.99);
+  outcome.figures = {
+      {"p99_ratio_sampled_over_unsampled", ratio},
+      {"p99_ratio_sampled_over_unsampled_median", Percentile(&ratios, 0.5)},
+      {"p50_ratio_sampled_over_unsampled", Percentile(&all_sampled, 0.5) / Percentile(&all_unsampled, 0.5)},
+      {"p99_sampled_us", Percentile(&all_sampled, 0.99)},
+      {"p99_unsampled_us", Percentile(&all_unsampled, 0.99)},
+      {"verified_share",
+       1 - static_cast<double>(ledger.shed()) / static_cast<double>(std::max<uint64_t>(ledger.sampled(), 1))},
+      {"cost_from_cache", measured.from_cache()}};
+  outcome.Expect(measured.failed() == 0, absl::StrCat(measured.failed(), " reads failed"));
+
+  // ---- What it holds while the database hangs ----
+  constexpr int64_t kLargeKeys = 300;
+  for (int64_t id = 0; id < kLargeKeys; ++id) (void)world.node(0).Read(RequestOf("large/read", {kTenant, id, ""}));
+  (void)measured.Read("large", 100, 500, kLargeKeys);
+  const pid_t pid = world.node(0).server.pid();
+  const auto samples = [&] { return world.Metric("shadowline_verification_bytes"); };
+  (void)support::AwaitTrue(kLimit, [&] { return samples() == 0; });
+  const int64_t before = ResidentBytes(pid);
+  world.postgres().Freeze();
+  double peak = 0;
+  int64_t resident = before;
+  const uint64_t failed_before = measured.failed();
+  for (int i = 0; i < 12; ++i) {
+    (void)measured.Read("large", 300, 300, kLargeKeys);
+    (void)measured.Read("sampled", 1000, 1000);
+    peak = std::max(peak, samples());
+    resident = std::max(resident, ResidentBytes(pid));
+  }
+  world.postgres().Thaw();
+  outcome.figures["verifier_bytes_peak"] = static_cast<int64_t>(peak);
+  outcome.figures["verifier_bytes_cap"] = 64 << 20;
+  outcome.figures["verifier_rss_growth_bytes"] = resident - before;
+  outcome.figures["shed_while_the_database_hung"] = by.Report("large").ledger().shed();
+  outcome.Expect(peak > 0, "nothing was held while the database hung");
+  outcome.Expect(peak <= 64 << 20, absl::StrFormat("the verifier held %.0f bytes", peak));
+  outcome.Expect(measured.failed() == failed_before, "a read failed while the database hung");
+  return outcome;
+}
+
+}  // namespace shadowline::verdicts

@@ -1,0 +1,82 @@
+// What `./dev bench verdicts` measures. Each scenario builds its own servers, and says what should not have been.
+//
+// Errors: std::exception where a scenario cannot be run at all.
+#ifndef SHADOWLINE_TESTS_VERDICTS_SCENARIOS_H_
+#define SHADOWLINE_TESTS_VERDICTS_SCENARIOS_H_
+
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+
+namespace shadowline::verdicts {
+
+struct Outcome {
+  nlohmann::json figures = nlohmann::json::object();
+  std::vector<std::string> faults;
+
+  void Expect(bool holds, const std::string& otherwise) {
+    if (!holds) faults.push_back(otherwise);
+  }
+};
+
+// Told how far a scenario is, for people.
+using Progress = std::function<void(const std::string& line)>;
+
+// The bugs, each in an application's own cache and against the managed one, and afterwards a search for the canary
+// texts that were in every row and in the names of the viewers.
+//
+//   bugs_total, bugs_right, managed_right, bugs: [{"id", "expected", "got", "seconds_to_detect", "naive", "managed",
+//   ...}] naive: {tool: {"missed", "cried_wolf"}} canaries_found   in Shadowline's tables, in what it wrote to Redis
+//   (the values of cached answers apart: they are the
+//                    cache), in logs and in metrics
+struct BugsSize {
+  std::vector<std::string> only;  // Ids; empty: all.
+  uint64_t reads = 4000;          // Of each, in each mode.
+  size_t side_by_side = 4;
+  absl::Duration without_flags = absl::Seconds(10);  // Of a replica that starts.
+};
+Outcome Bugs(const BugsSize& size, const Progress& progress);
+
+// A managed cache that is right, under hard writing with hot keys: half of the writes are invalidated by their writer,
+// the others are captured. First in SHADOW, where each read is compared with its own control, then in CACHE.
+//
+//   comparisons, comparisons_shadow, comparisons_cache   verdicts about the candidate
+//   false_alarms                                         divergences that were recorded: has to be 0
+struct AlarmsSize {
+  uint64_t comparisons = 300'000;
+  double writes_per_second = 200;
+  absl::Duration freshness = absl::Seconds(2);
+};
+Outcome Alarms(const AlarmsSize& size, const Progress& progress);
+
+// An application that forgets to write its cache for 2 to 4 times the freshness bound, on keys that are written from
+// once an hour to ten times a second. Whoever waits for it reads such a key twenty times a second.
+//
+//   recall, episodes_injected, episodes_confirmed, recall_by_rate: {"10/s": {...}, ...}
+//   recall_false_alarms   divergences that are of no such episode: has to be 0
+struct RecallSize {
+  absl::Duration freshness = absl::Milliseconds(500);
+  absl::Duration lasts = absl::Seconds(90);
+};
+Outcome Recall(const RecallSize& size, const Progress& progress);
+
+// What verification costs those whose reads it verifies: reads from the cache with each of them sampled, beside the
+// same with none; and its memory when the database hangs.
+//
+//   p99_ratio_sampled_over_unsampled       over all calls of each; ..._median over the rounds
+//   verified_share                         of the sampled reads, those that came to a verdict
+//   verifier_bytes_peak, verifier_bytes_cap, verifier_rss_growth_bytes
+struct CostSize {
+  int rounds = 40;
+  double rate = 1000;
+  int requests = 3000;  // Of each round, each.
+};
+Outcome Cost(const CostSize& size, const Progress& progress);
+
+}  // namespace shadowline::verdicts
+
+#endif  // SHADOWLINE_TESTS_VERDICTS_SCENARIOS_H_
