@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "cache/key/key.h"
+#include "server/read/recogniser.h"
 #include "server/read/request_names.h"
 #include "server/read/route.h"
 
@@ -94,6 +95,9 @@ absl::StatusOr<v1::DecideResponse> Decider::Decide(const v1::DecideRequest& requ
     token.set_after_cutover(flag.mode == flags::Mode::kCache);
     token.set_from_cache(route.from_cache);
     token.set_nonce(nonce);
+    const diff::Question question = QuestionOf({catalog, endpoint, read.tenant(), *arguments});
+    token.set_identity(question.identity);
+    token.set_parameters(question.parameters);
     token.set_sample_ppm(flag.sample_ppm);
     response.set_decision(deps_.tokens->Seal(token));
     response.set_good_for_us(absl::ToInt64Microseconds(options_.good_for));

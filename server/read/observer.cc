@@ -164,6 +164,7 @@ struct Observer::Report {
   absl::Duration candidate_latency;
   bool control_found = true;
   bool candidate_found = true;
+  Recogniser::Recognised recognised;
 
   uint64_t nonce() const { return token.decision().nonce(); }
   diff::Episode Evidence() const {
@@ -187,7 +188,9 @@ struct Observer::Counters {
                                      "Observed reads whose callers did not look again in time.")),
         against_flag(metrics->AddCounter("shadowline_observed_against_flag_total",
                                          "Observed reads that were served from the cache against their decision.")),
-        divergences(metrics->AddCounter("shadowline_divergences_total", "Confirmed divergences.")) {
+        divergences(metrics->AddCounter("shadowline_divergences_total", "Confirmed divergences.")),
+        unsafe(metrics->AddCounter("shadowline_unsafe_divergences_total",
+                                   "Confirmed divergences that nobody may be served, not even rarely.")) {
     for (int i = 0; i < static_cast<int>(verdicts.size()); ++i) {
       verdicts[i] = metrics->AddCounter("shadowline_verdicts_total", "Verdicts on sampled reads.",
                                         {{"verdict", std::string(diff::VerdictName(static_cast<Verdict>(i)))}});
@@ -216,6 +219,7 @@ struct Observer::Counters {
   base::Counter* given_up;
   base::Counter* against_flag;
   base::Counter* divergences;
+  base::Counter* unsafe;
   std::array<base::Counter*, static_cast<int>(Verdict::kShed) + 1> verdicts;
   base::Counter* look_again;
   base::Counter* joined;
@@ -274,7 +278,7 @@ absl::StatusOr<v1::Judgement> Observer::Judge(const v1::ObservedRead& observatio
   }
 
   diff::Comparison comparison;
-  ASSIGN_OR_RETURN(const diff::Look look, LookOf(observation, report, &comparison));
+  ASSIGN_OR_RETURN(const diff::Look look, LookOf(observation, &report, &comparison));
   diff::FreshnessCase rule({.delta = report.query.endpoint->freshness, .max_rounds = options_.max_rounds},
                            TimeOf(report.token.served_at_us()));
   for (const v1::TokenLook& before : report.token.looks()) rule.Add(ToLook(before));
@@ -357,30 +361,31 @@ absl::Status Observer::Place(const v1::ObservedRead& observation, Report* report
   return absl::OkStatus();
 }
 
-absl::StatusOr<diff::Look> Observer::LookOf(const v1::ObservedRead& observation, const Report& report,
+absl::StatusOr<diff::Look> Observer::LookOf(const v1::ObservedRead& observation, Report* report,
                                             diff::Comparison* comparison) {
   const v1::ObservedAnswer& candidate = observation.candidate();
   const v1::ObservedAnswer& control = observation.control();
   diff::Look look;
-  look.candidate_at = report.candidate_at;
-  look.control_at = report.control_here;
+  look.candidate_at = report->candidate_at;
+  look.control_at = report->control_here;
   // Which state the application loaded is not known. But it had loaded it by the time its answer was here.
-  look.control_after_fill = report.control_asked >= TimeOf(report.token.served_at_us());
+  look.control_after_fill = report->control_asked >= TimeOf(report->token.served_at_us());
+  look.control_after_candidate = report->control_asked >= report->candidate_here;
   if (!observation.has_candidate() || candidate.outcome() == v1::OBSERVED_OUTCOME_FAILED) {
     look.candidate = diff::Look::Candidate::kUnknown;
-    look.candidate_at = report.control_here;
+    look.candidate_at = report->control_here;
     return look;  // What the control is to be compared with is not here.
   }
-  if (!Answered(candidate) || FillOf(candidate) != report.token.fill()) {
+  if (!Answered(candidate) || FillOf(candidate) != report->token.fill()) {
     look.candidate = diff::Look::Candidate::kReplaced;
     return look;
   }
   if (!observation.has_control() || !Answered(control)) {
-    look.control_at = report.candidate_here;
+    look.control_at = report->candidate_here;
     return look;
   }
   const std::string control_body = BodyOf(control);
-  *comparison = Compare(report, {control.outcome() == v1::OBSERVED_OUTCOME_FOUND, control_body},
+  *comparison = Compare(*report, {control.outcome() == v1::OBSERVED_OUTCOME_FOUND, control_body},
                         {candidate.outcome() == v1::OBSERVED_OUTCOME_FOUND, BodyOf(candidate)});
   switch (comparison->verdict) {
     case diff::Comparison::Verdict::kEqual:
@@ -396,7 +401,32 @@ absl::StatusOr<diff::Look> Observer::LookOf(const v1::ObservedRead& observation,
       RETURN_IF_ERROR(base::Annotate(diff::CheckJson(control_body), "control.json"));
       break;
   }
+  const bool differ = look.control == diff::Look::Control::kDiffers;
+  Recognise(observation, differ, report);
+  // The candidate was read after the token was given. Data that moved to the other may be served for as long as the
+  // bound allows; another replica's clock does not say when it was heard.
+  const std::optional<absl::Duration> elapsed = deps_.tokens->Elapsed(report->token.issue());
+  const Recogniser::Recognised& recognised = report->recognised;
+  const bool proven = elapsed.has_value() && recognised.stranger != diff::Stranger::kNobody &&
+                      recognised.since <= deps_.clock->Steady() - *elapsed - report->query.endpoint->freshness;
+  look.never_right =
+      differ && (recognised.named || proven ||
+                 (!comparison->differences.empty() && comparison->differences[0].kind == diff::DifferenceKind::kShape));
   return look;
+}
+
+void Observer::Recognise(const v1::ObservedRead& observation, bool differ, Report* report) {
+  const v1::DecisionToken& decision = report->token.decision();
+  const diff::Question question{.endpoint = base::Hash64(decision.endpoint()),
+                                .tenant = base::Hash64(decision.tenant()),
+                                .identity = decision.identity(),
+                                .parameters = decision.parameters()};
+  const absl::Duration now = deps_.clock->Steady();
+  if (differ && observation.candidate().has_json()) {
+    report->recognised = recogniser_.Recognise(*report->query.endpoint, decision.tenant(), question,
+                                               observation.candidate().json(), observation.control().json(), now);
+  }
+  if (observation.control().has_json()) recogniser_.Heard(question, observation.control().json(), now);
 }
 
 diff::Comparison Observer::Compare(const Report& report, const diff::Answer& control, const diff::Answer& candidate) {
@@ -483,7 +513,7 @@ v1::Judgement Observer::Conclude(Report* report, const diff::FreshnessCase& rule
     }
     if (settled.verdict == Verdict::kConfirmed) {
       settled.divergence = report->DivergenceId();
-      divergence = DivergenceOf(*report, rule, comparison);
+      divergence = DivergenceOf(*report, rule, step, comparison);
       divergence->evidence = reads.front().ticket.key();
       divergence->reads_affected = reads.size();
     }
@@ -493,8 +523,12 @@ v1::Judgement Observer::Conclude(Report* report, const diff::FreshnessCase& rule
   }
   if (divergence.has_value()) {
     counters_->divergences->Add();
-    base::Log(base::Level::kWarning, "divergence_confirmed",
+    const bool unsafe = !divergence->unsafe.empty();
+    if (unsafe) counters_->unsafe->Add();
+    base::Log(unsafe ? base::Level::kError : base::Level::kWarning,
+              unsafe ? "unsafe_divergence_confirmed" : "divergence_confirmed",
               {{"id", divergence->id},
+               {"unsafe", divergence->unsafe},
                {"endpoint", divergence->evidence.endpoint},
                {"fingerprint", divergence->fingerprint},
                {"cause", divergence->cause},
@@ -559,7 +593,7 @@ std::string Observer::TokenFor(const Report& report, const diff::FreshnessCase& 
   return deps_.tokens->Seal(token);
 }
 
-diff::Divergence Observer::DivergenceOf(const Report& report, const diff::FreshnessCase& rule,
+diff::Divergence Observer::DivergenceOf(const Report& report, const diff::FreshnessCase& rule, const diff::Step& step,
                                         const diff::Comparison& comparison) const {
   const cache::Endpoint& endpoint = *report.query.endpoint;
   diff::Divergence divergence;
@@ -570,7 +604,8 @@ diff::Divergence Observer::DivergenceOf(const Report& report, const diff::Freshn
   divergence.differences = comparison.differences;
   divergence.differences_total = comparison.differences_total;
   divergence.patterns = comparison.patterns;
-  divergence.rule = "by_observation";
+  divergence.rule = std::string(diff::ProofName(step.proof));
+  divergence.unsafe = UnsafeBecause(endpoint, report.recognised.stranger);
   divergence.freshness = endpoint.freshness;
   divergence.filled_at = absl::UnixEpoch();  // Nobody knows.
   divergence.served_at = rule.served_at();
@@ -584,8 +619,11 @@ diff::Divergence Observer::DivergenceOf(const Report& report, const diff::Freshn
                                                  .candidate_found = report.candidate_found,
                                                  .filled_at = rule.served_at(),
                                                  .confirmed_at = rule.looks().back().candidate_at,
-                                                 .tags = {},
-                                                 .external = true});
+                                                 .freshness = endpoint.freshness,
+                                                 .external = true,
+                                                 .stranger = report.recognised.stranger,
+                                                 .named = report.recognised.named,
+                                                 .patterns = comparison.patterns});
   divergence.cause = cause.name;
   divergence.cause_evidence = cause.evidence;
   return divergence;

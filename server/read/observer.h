@@ -15,6 +15,13 @@
 //      found unequal, and nobody knows for how long. So do those that joined, once nobody is left who looks. They are
 //      not shed, which says that there was no room to judge.
 //
+// Somebody else's answer
+//   An application's cache can serve what is another tenant's, another viewer's or another question's, for the one
+//   moment in which a connection is out of step: nobody would see it again in a second look. It is recognised as the
+//   verifier does (recogniser.h), by what all reports of this replica said lately, and confirmed by the first look. A
+//   digest does not say how much was said, so that the same little answer of many would be taken for a stranger's: of
+//   digests nobody is recognised.
+//
 // What travels
 //   A token carries its whole case: its looks, and when the last report was made. Any replica goes on with it. All
 //   times in it are on one line that the caller's own durations make: from a report's `began_us_ago` and `took_us`,
@@ -58,6 +65,7 @@
 #include "diff/verdict/freshness.h"
 #include "server/read/catalog_holder.h"
 #include "server/read/comparer.h"
+#include "server/read/recogniser.h"
 #include "server/read/tokens.h"
 #include "shadowline/v1/observe.pb.h"
 
@@ -137,8 +145,10 @@ class Observer {
   // Places the report on its line of time. kInvalidArgument: it cannot be as it says.
   absl::Status Place(const shadowline::v1::ObservedRead& observation, Report* report) const;
   // What this report's look saw; `comparison` is set where it compared. kInvalidArgument: the control is no JSON.
-  absl::StatusOr<diff::Look> LookOf(const shadowline::v1::ObservedRead& observation, const Report& report,
+  absl::StatusOr<diff::Look> LookOf(const shadowline::v1::ObservedRead& observation, Report* report,
                                     diff::Comparison* comparison);
+  // Whose the answer is that was served, where both sides are JSON and `differ`.
+  void Recognise(const shadowline::v1::ObservedRead& observation, bool differ, Report* report);
   diff::Comparison Compare(const Report& report, const diff::Answer& control, const diff::Answer& candidate);
 
   shadowline::v1::Judgement CountWithoutCandidate(const Report& report, bool missed);
@@ -147,7 +157,7 @@ class Observer {
   shadowline::v1::Judgement Conclude(Report* report, const diff::FreshnessCase& rule, const diff::Step& step,
                                      const diff::Comparison& comparison);
   std::string TokenFor(const Report& report, const diff::FreshnessCase& rule, absl::Duration good_for) const;
-  diff::Divergence DivergenceOf(const Report& report, const diff::FreshnessCase& rule,
+  diff::Divergence DivergenceOf(const Report& report, const diff::FreshnessCase& rule, const diff::Step& step,
                                 const diff::Comparison& comparison) const;
   static shadowline::v1::Judgement SettledAs(const Settled& settled, absl::string_view why);
 
@@ -172,6 +182,7 @@ class Observer {
   const Options options_;
   const Deps deps_;
   const std::unique_ptr<Counters> counters_;
+  Recogniser recogniser_;
   base::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::unique_ptr<Comparer>> comparers_ ABSL_GUARDED_BY(mutex_);  // That nobody compares with now.

@@ -14,12 +14,12 @@
 #include "cache/key/key.h"
 #include "cache/origin/snapshot.h"
 #include "diff/compare/instant.h"
-#include "diff/compare/redact.h"
 #include "diff/verdict/cause.h"
 #include "diff/verdict/noise.h"
 #include "diff/verdict/owner.h"
 #include "diff/verdict/twin_check.h"
 #include "server/read/candidate.h"
+#include "server/read/recogniser.h"
 
 namespace shadowline::server {
 namespace {
@@ -90,29 +90,6 @@ size_t ShedAs(const Drawn& drawn) {
 
 // An application can put anything under any key. What Shadowline fills says for which key it was filled.
 bool MayBeAnothers(const cache::Endpoint& endpoint) { return endpoint.external.has_value(); }
-
-diff::Question QuestionOf(const cache::Query& query) {
-  diff::Question question{.endpoint = base::Hash64(query.endpoint->name), .tenant = base::Hash64(query.tenant)};
-  std::string identity, parameters;
-  for (size_t i = 0; i < query.arguments.size(); ++i) {
-    const std::optional<std::string>& argument = query.arguments[i];
-    absl::StrAppend(query.endpoint->parameters[i].identity ? &identity : &parameters, argument ? argument->size() : 0,
-                    argument ? ":" : "-", argument.value_or(""));
-  }
-  question.identity = base::Hash64(identity);
-  question.parameters = base::Hash64(parameters);
-  return question;
-}
-
-// Equal for answers that are equal by value, however they are written.
-diff::Said SaidIn(absl::string_view body) { return {base::Hash64(diff::Redactor("")(body)), body.size()}; }
-
-std::string UnsafeBecause(const cache::Endpoint& endpoint, diff::Stranger stranger) {
-  if (stranger == diff::Stranger::kAnotherTenant || stranger == diff::Stranger::kAnotherIdentity) {
-    return std::string(diff::StrangerName(stranger));
-  }
-  return endpoint.authorization ? "authorization" : "";
-}
 
 // Those that a parameter is part of: their keys have something in common with what was wrong. A tag of a whole tenant
 // would take all that is right along.
@@ -742,7 +719,7 @@ Verifier::Judgement Verifier::CompareInto(Look* look, Held* held, const Truth& t
   }
   // What the control says is somebody's answer from now on, and was nobody's when this sample was served.
   if (MayBeAnothers(*query.endpoint) && truth.answer->found) {
-    strangers_.Heard(QuestionOf(query), SaidIn(truth.answer->body), deps_.clock->Steady());
+    recogniser_.Heard(QuestionOf(query), truth.answer->body, deps_.clock->Steady());
   }
   return judgement;
 }
@@ -750,19 +727,10 @@ Verifier::Judgement Verifier::CompareInto(Look* look, Held* held, const Truth& t
 void Verifier::Recognise(const Sample& sample, const Truth& truth, Judgement* judgement) {
   const cache::Query& query = sample.drawn.query;
   if (!MayBeAnothers(*query.endpoint) || !sample.served.found) return;
-  if (const std::string& owner = query.endpoint->owner;
-      !owner.empty() && diff::NamesAnother(sample.served.body, truth.answer->body, owner, query.tenant)) {
-    judgement->stranger = diff::Stranger::kAnotherTenant;
-    judgement->named = true;
-    return;
-  }
-  const diff::Recognised recognised =
-      strangers_.Whose(QuestionOf(query), SaidIn(sample.served.body), deps_.clock->Steady());
+  const Recogniser::Recognised recognised = recogniser_.Recognise(
+      *query.endpoint, query.tenant, QuestionOf(query), sample.served.body, truth.answer->body, deps_.clock->Steady());
   judgement->stranger = recognised.stranger;
-  // An answer that says whose it is, and says so rightly, is not another tenant's.
-  if (judgement->stranger == diff::Stranger::kAnotherTenant && !query.endpoint->owner.empty()) {
-    judgement->stranger = diff::Stranger::kNobody;
-  }
+  judgement->named = recognised.named;
   // Data that moved from here to there may still be served for as long as the bound allows.
   judgement->proven = judgement->stranger != diff::Stranger::kNobody &&
                       recognised.since <= sample.candidate_at - query.endpoint->freshness;

@@ -69,11 +69,11 @@
 #include "diff/evidence/ledger.h"
 #include "diff/verdict/cause.h"
 #include "diff/verdict/freshness.h"
-#include "diff/verdict/strangers.h"
 #include "server/read/back_off.h"
 #include "server/read/budget.h"
 #include "server/read/comparer.h"
 #include "server/read/noise_probe.h"
+#include "server/read/recogniser.h"
 
 namespace shadowline::server {
 
@@ -298,7 +298,7 @@ class Verifier {
   absl::flat_hash_map<std::string, std::unique_ptr<Episode>> episodes_;
   absl::flat_hash_map<std::string, Match> matches_;
   absl::flat_hash_map<uint64_t, Seen> seen_;  // By the hash of the key.
-  diff::Strangers strangers_;
+  Recogniser recogniser_;
   absl::flat_hash_map<std::string, Burst> bursts_;             // By endpoint and tenant.
   absl::flat_hash_map<std::string, absl::Duration> repaired_;  // By tenant and tag: when its fence was replaced.
   uint64_t turns_ = 0;

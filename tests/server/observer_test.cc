@@ -585,6 +585,78 @@ TEST(ObserverTest, DigestsAreComparedForEqualityAlone) {
               HasSubstr("INVALID_ARGUMENT: candidate: json and digests"));
 }
 
+// ---- Wrong at once ----
+
+// Long enough to be somebody's own.
+std::string Statement(absl::string_view whose, int balance) {
+  return absl::StrCat(R"({"tenant":")", whose, R"(","balance":)", balance, R"(,"currency":"EUR"})");
+}
+
+// Reads of others, by which it is known that no two get the same.
+void HearOthers(ObservedWorld* w) {
+  for (int i = 100; i < 110; ++i) {
+    w->Report(absl::StrCat(i), Statement("a", 1'000'000 + i), Statement("a", 1'000'000 + i));
+  }
+}
+
+TEST(ObserverTest, SomebodyElsesAnswerIsConfirmedByTheFirstLookAndUnsafe) {
+  ObservedWorld w;
+  HearOthers(&w);
+  EXPECT_EQ(w.Report("1", Statement("a", 100), Statement("a", 100)).verdict(), "matched");
+  w.world.RunFor(2 * kDelta);
+  v1::ObservedRead read;
+  read.set_decision(w.a.decider.Decide(ObservedWorld::Request("1", "", "globex"))->decision());
+  v1::ObservedRead both = w.Read(Statement("a", 100), Statement("b", 7));
+  both.set_decision(read.decision());
+  const v1::Judgement judgement = w.Observe(both);
+  EXPECT_EQ(judgement.verdict(), "confirmed");
+  ASSERT_EQ(w.a.divergences.size(), 1u);
+  EXPECT_EQ(w.a.divergences[0].unsafe, "another_tenant");
+  EXPECT_EQ(w.a.divergences[0].rule, "at_once");
+  EXPECT_EQ(w.a.divergences[0].evidence.tenant, "globex");
+  EXPECT_EQ(w.a.divergences[0].cause, "cross_tenant");
+  EXPECT_EQ(w.a.Metric("shadowline_unsafe_divergences_total"), 1);
+}
+
+TEST(ObserverTest, RepliesThatAreOneOffOnAConnectionAreConfirmedAlthoughNobodySeesThemAgain) {
+  // Each key was given the answer of the one before it, once.
+  ObservedWorld w;
+  for (int id = 0; id < 3; ++id) {
+    w.Report(absl::StrCat(id), Statement("a", 100 + id), Statement("a", 100 + id));
+  }
+  HearOthers(&w);
+  EXPECT_EQ(w.Report("3", Statement("a", 100), Statement("a", 103)).state(), v1::Judgement::STATE_LOOK_AGAIN)
+      << "it may have moved within the bound";
+  w.world.RunFor(2 * kDelta);
+  EXPECT_EQ(w.Report("1", Statement("a", 100), Statement("a", 101)).verdict(), "confirmed");
+  EXPECT_EQ(w.Report("2", Statement("a", 101), Statement("a", 102)).verdict(), "confirmed");
+  ASSERT_EQ(w.a.divergences.size(), 2u);
+  EXPECT_EQ(w.a.divergences[0].rule, "at_once");
+  EXPECT_EQ(w.a.divergences[0].unsafe, "") << "of one tenant";
+  EXPECT_EQ(w.a.divergences[0].cause, "key_collision");
+  // One's own past is no stranger's.
+  EXPECT_EQ(w.Report("2", Statement("a", 102), Statement("a", 103)).state(), v1::Judgement::STATE_LOOK_AGAIN);
+}
+
+TEST(ObserverTest, OfDigestsNobodyIsRecognised) {
+  ObservedWorld w;
+  const auto digests = [&](const std::string& id, const std::string& candidate, const std::string& control) {
+    v1::ObservedRead read = w.FirstRead(id, "", "");
+    read.mutable_candidate()->set_digest(candidate);
+    read.mutable_control()->set_digest(control);
+    return w.Observe(read);
+  };
+  const std::string of_an_empty_list(32, 'e');
+  digests("1", of_an_empty_list, of_an_empty_list);
+  EXPECT_EQ(digests("2", of_an_empty_list, std::string(32, 'f')).state(), v1::Judgement::STATE_LOOK_AGAIN);
+}
+
+TEST(ObserverTest, WhatIsNoJsonWasNeverRight) {
+  ObservedWorld w;
+  EXPECT_EQ(w.Report("1", "{\"level\":", Level(2)).verdict(), "confirmed");
+  EXPECT_EQ(w.a.divergences.at(0).rule, "at_once");
+}
+
 // ---- Tokens ----
 
 TEST(ObserverTest, AForgedOrMixedUpTokenIsRefused) {
@@ -662,8 +734,6 @@ TEST(ObserverTest, WhatIsMissingOrContradictsIsRefusedByName) {
   EXPECT_THAT(refusal([](auto* o) { o->mutable_control()->set_json("{\"level\":"); }), StartsWith("control.json: "));
   EXPECT_EQ(w.a.Counts().sampled, 0u);
   EXPECT_EQ(w.a.Metric(R"(shadowline_observed_reports_total{outcome="refused"})"), 14);
-  // What the application served, and is no JSON, is wrong like anything else.
-  EXPECT_EQ(w.Report("1", "{\"level\":", Level(2)).state(), v1::Judgement::STATE_LOOK_AGAIN);
 }
 
 // ---- Time ----
