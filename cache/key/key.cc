@@ -194,6 +194,14 @@ absl::Status CheckTagLengths(const Endpoint& endpoint, absl::string_view tenant,
   return absl::OkStatus();
 }
 
+void AppendDigest(absl::string_view bytes, std::string* out) {
+  for (const char c : base::Digest128(bytes)) {
+    const auto byte = static_cast<unsigned char>(c);
+    out->push_back(kHexLower[byte >> 4]);
+    out->push_back(kHexLower[byte & 15]);
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> CanonicalValue(const ParameterDecl& declared, const Value& value) {
@@ -302,19 +310,16 @@ std::string CacheKey(const Endpoint& endpoint, absl::string_view tenant, uint64_
   key.push_back('.');
   AppendNumber(epoch, &key);
   key.push_back(':');
-  for (const char c : base::Digest128(canonical)) {
-    const auto byte = static_cast<unsigned char>(c);
-    key.push_back(kHexLower[byte >> 4]);
-    key.push_back(kHexLower[byte & 15]);
-  }
+  AppendDigest(canonical, &key);
   return key;
 }
 
 std::string FenceKey(absl::string_view tenant, absl::string_view tag) {
   std::string key = "sl:fence:";
+  key.reserve(64 + tenant.size());
   AppendEncoded(tenant, kPlain, &key);
   key.push_back(':');
-  AppendEncoded(tag, kPlainOrSlash, &key);
+  AppendDigest(tag, &key);
   return key;
 }
 

@@ -1,9 +1,9 @@
 // Keys: the same question has one key, and nothing that a caller sends can forge another.
 //
 //   sl:<tenant>:<family>/<endpoint>:v<schema>.<epoch>:<32 hexadecimal digits: definition and canonical parameters>
-//   sl:fence:<tenant>:<tag>
+//   sl:fence:<tenant>:<32 hexadecimal digits: the tag>
 //
-// Tenant, names and tags are percent-encoded: every byte outside [A-Za-z0-9_.~/-] (and, in tenants, also '/').
+// Tenant and names are percent-encoded: every byte outside [A-Za-z0-9_.~/-] (and, in tenants, also '/').
 #ifndef SHADOWLINE_CACHE_KEY_KEY_H_
 #define SHADOWLINE_CACHE_KEY_KEY_H_
 

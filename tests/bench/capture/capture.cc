@@ -92,7 +92,12 @@ class FenceLog {
 
   std::map<int64_t, Fence> Between(int64_t first, int64_t last) {
     base::MutexLock lock(&mutex_);
-    return {fences_.lower_bound(first), fences_.lower_bound(last)};
+    std::map<int64_t, Fence> found;
+    for (int64_t item = first; item < last; ++item) {
+      const auto fence = fences_.find(cache::FenceKey("acme", absl::StrCat("item:", item)));
+      if (fence != fences_.end()) found.emplace(item, fence->second);
+    }
+    return found;
   }
   [[nodiscard]] bool AwaitAll(int64_t first, int64_t last) {
     return support::AwaitTrue(kPatience,
@@ -113,28 +118,26 @@ class FenceLog {
     }
   }
 
-  // +1700000000.123456 [0 lua] "SET" "sl:fence:acme:item%3A5" ...
+  // +1700000000.123456 [0 lua] "SET" "sl:fence:acme:5f..." ...
   void Note(absl::string_view line) {
-    static const std::string* const put =
-        new std::string(absl::StrCat(" lua] \"SET\" \"", cache::FenceKey("acme", "item:")));
-    const size_t at = line.find(*put);
+    constexpr absl::string_view kPut = " lua] \"SET\" \"";
+    const size_t at = line.find(kPut);
     if (at == absl::string_view::npos) return;
-    absl::string_view id = line.substr(at + put->size());
-    id = id.substr(0, id.find('"'));
+    absl::string_view key = line.substr(at + kPut.size());
+    key = key.substr(0, key.find('"'));
     const std::vector<absl::string_view> time = absl::StrSplit(line.substr(1, line.find(' ') - 1), '.');
-    int64_t item = 0, seconds = 0, micros = 0;
-    if (time.size() != 2 || !absl::SimpleAtoi(id, &item) || !absl::SimpleAtoi(time[0], &seconds) ||
-        !absl::SimpleAtoi(time[1], &micros)) {
+    int64_t seconds = 0, micros = 0;
+    if (time.size() != 2 || !absl::SimpleAtoi(time[0], &seconds) || !absl::SimpleAtoi(time[1], &micros)) {
       return;
     }
     base::MutexLock lock(&mutex_);
-    Fence& fence = fences_[item];
+    Fence& fence = fences_[std::string(key)];
     if (fence.times++ == 0) fence.first_us = seconds * 1'000'000 + micros;
   }
 
   const int descriptor_;
   base::Mutex mutex_;
-  std::map<int64_t, Fence> fences_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Fence> fences_ ABSL_GUARDED_BY(mutex_);  // By key.
   std::thread thread_;
 };
 
