@@ -64,7 +64,9 @@
 #include "server/read/catalog_holder.h"
 #include "server/read/decider.h"
 #include "server/read/inspector.h"
+#include "server/read/keeper.h"
 #include "server/read/observer.h"
+#include "server/read/replayer.h"
 #include "server/read/tokens.h"
 #include "server/read/verifier.h"
 #include "server/rpc/admin.h"
@@ -89,6 +91,8 @@ constexpr int kAdminThreadsMax = 64;
 constexpr absl::Duration kGaugesEvery = absl::Seconds(1);
 constexpr size_t kTwinsQueue = 4;
 constexpr absl::Duration kRefreshTenantsEvery = absl::Seconds(60);
+constexpr absl::Duration kExpireSealsEvery = absl::Minutes(1);
+constexpr absl::Duration kRetireEvidenceEvery = absl::Minutes(10);
 
 // A random UUID (version 4), in its text form.
 std::string NewUuid(base::Random* random) {
@@ -206,6 +210,8 @@ struct Replica::Parts {
   std::unique_ptr<cache::Warmer> warmer;
   std::unique_ptr<cache::Invalidator> invalidator;
   std::unique_ptr<Inspector> inspector;
+  std::unique_ptr<Keeper> keeper;
+  std::unique_ptr<Replayer> replayer;
   std::unique_ptr<cache::Fencer> fencer;
   cache::Watermark watermark;
   bool was_covered = true;                 // Of the background loop.
@@ -366,6 +372,17 @@ void Replica::Parts::BuildVerification() {
         {{"effect", "redacted values of different replicas cannot be compared"},
          {"remedy", "set verification.redaction_secret"}});
   }
+  std::optional<diff::Sealer> sealer;
+  if (options.evidence.key.empty()) {
+    Log(Level::kWarning, "no_evidence_key",
+        {{"effect",
+          "values are only kept redacted, also of endpoints that show them, and no divergence can be replayed"},
+         {"remedy", "set evidence.key"}});
+  } else {
+    std::vector<std::string> keys = {options.evidence.key};
+    keys.insert(keys.end(), options.evidence.old_keys.begin(), options.evidence.old_keys.end());
+    sealer.emplace(std::move(keys));
+  }
   control_pool = std::make_unique<cache::PostgresControl>(
       ControlOptions("control", options.source.connections, options.source.queue), &clock, &metrics);
   control = std::make_unique<cache::AdmittedControl>(
@@ -429,7 +446,8 @@ void Replica::Parts::BuildVerification() {
                         .burst = static_cast<double>(options.verification.budget_per_second),
                         .samples_max = options.verification.queue,
                         .max_rounds = options.verification.max_rounds,
-                        .redaction_secret = std::move(redaction_secret)},
+                        .redaction_secret = redaction_secret,
+                        .sealer = sealer},
       Verifier::Deps{.store = store.get(),
                      .control = verification_control.get(),
                      .twins = twin_control.get(),
@@ -444,6 +462,14 @@ void Replica::Parts::BuildVerification() {
                      .metrics = &metrics,
                      .back_off = &back_off,
                      .record = [this](diff::Divergence divergence) { flusher->Record(std::move(divergence)); }});
+  keeper = std::make_unique<Keeper>(redaction_secret, std::move(sealer));
+  replayer = std::make_unique<Replayer>(redaction_secret, Replayer::Deps{.board = &board,
+                                                                         .catalog = &catalogs,
+                                                                         .store = store.get(),
+                                                                         .control = verification_control.get(),
+                                                                         .executor = &background,
+                                                                         .clock = &clock,
+                                                                         .keeper = keeper.get()});
   background.Attach(store.get());
   flusher->Start();
 }
@@ -468,6 +494,9 @@ void Replica::Parts::BuildDecisions() {
             .catalog = facts,
             .hooks = {{"sweep_lost", options.evidence.lapse / 2,
                        [this] { return evidence.SweepLost(options.evidence.lapse).status(); }},
+                      {"expire_seals", kExpireSealsEvery, [this] { return evidence.ExpireSeals().status(); }},
+                      {"retire_evidence", kRetireEvidenceEvery,
+                       [this] { return evidence.Retire(options.evidence.retention).status(); }},
                       {"refresh_tenants", kRefreshTenantsEvery, [this] { return catalog_store.RefreshTenants(); }}}});
   }
   loader = std::make_unique<CatalogLoader>(
@@ -642,6 +671,13 @@ absl::Status Replica::Parts::Serve() {
             background.Post(
                 [this, request, done = std::move(done)]() mutable { inspector->Inspect(request, std::move(done)); });
           },
+      .replay =
+          [this](const diff::Divergence& divergence, Admin::Replayed done) {
+            background.Post([this, divergence, done = std::move(done)]() mutable {
+              replayer->Replay(divergence, std::move(done));
+            });
+          },
+      .reveal = [this](diff::Divergence* divergence) { keeper->Reveal(clock.Now(), divergence); },
       .warm =
           [this](std::vector<cache::TenantTag> tags, Admin::Warmed done) {
             background.Post([this, tags = std::move(tags), done = std::move(done)]() mutable {

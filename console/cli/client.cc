@@ -248,6 +248,10 @@ absl::StatusOr<v1::Divergence> Client::GetDivergence(const v1::GetDivergenceRequ
   return stubs_->Call(stubs_->divergences, &v1::DivergenceService::Stub::GetDivergence, request);
 }
 
+absl::StatusOr<v1::ReplayDivergenceResponse> Client::ReplayDivergence(const v1::ReplayDivergenceRequest& request) {
+  return stubs_->Call(stubs_->divergences, &v1::DivergenceService::Stub::ReplayDivergence, request);
+}
+
 absl::StatusOr<v1::Report> Client::GetReport(const v1::GetReportRequest& request) {
   return stubs_->Call(stubs_->divergences, &v1::DivergenceService::Stub::GetReport, request);
 }

@@ -61,6 +61,7 @@ class Client {
   absl::StatusOr<v1::ListDivergenceGroupsResponse> ListDivergenceGroups(const v1::ListDivergenceGroupsRequest& request);
   absl::StatusOr<v1::ListDivergencesResponse> ListDivergences(const v1::ListDivergencesRequest& request);
   absl::StatusOr<v1::Divergence> GetDivergence(const v1::GetDivergenceRequest& request);
+  absl::StatusOr<v1::ReplayDivergenceResponse> ReplayDivergence(const v1::ReplayDivergenceRequest& request);
   absl::StatusOr<v1::Report> GetReport(const v1::GetReportRequest& request);
 
  private:

@@ -25,6 +25,16 @@ std::string Offset(int64_t at_us, int64_t origin_us) {
   return absl::StrFormat("%+.3f s", seconds);
 }
 
+Table Differences(const google::protobuf::RepeatedPtrField<v1::Difference>& differences) {
+  Table rows({{"WHERE"}, {"KIND"}, {"DATABASE"}, {"CACHE"}});
+  for (const v1::Difference& difference : differences) {
+    rows.AddRow({difference.pointer().empty() ? "(whole answer)" : difference.pointer(), difference.kind(),
+                 difference.control().empty() ? "-" : difference.control(),
+                 Cell(difference.candidate().empty() ? "-" : difference.candidate(), Color::kRed)});
+  }
+  return rows;
+}
+
 std::vector<std::string> NextSteps(const v1::Divergence& divergence) {
   std::vector<std::string> steps;
   if (!divergence.advice().empty()) steps.push_back(divergence.advice());
@@ -134,6 +144,38 @@ std::string DivergenceTable(const v1::ListDivergencesResponse& divergences, cons
   return table.Render(style);
 }
 
+std::string ReplayText(const v1::ReplayDivergenceResponse& replay, const Style& style) {
+  const bool cached = replay.verdict() != "not_cached";
+  Cell headline = {"they say the same now", Color::kGreen};
+  if (replay.verdict() == "excused") headline = {"they say the same now, under the endpoint's rules", Color::kGreen};
+  if (replay.verdict() == "differs") headline = {"they differ", Color::kRed};
+  if (replay.verdict() == "errored") headline = {"what the database says is not JSON", Color::kYellow};
+  if (!cached) headline = {"nothing is cached for this read now", Color::kYellow};
+  std::string text = absl::StrCat(Paint(headline.text, headline.color, style), "\n\n");
+
+  std::vector<std::pair<std::string, std::string>> lines;
+  lines.emplace_back("database", absl::StrCat(replay.control_found() ? "has an answer" : "has no such row",
+                                              ", snapshot ", Printable(replay.control_snapshot())));
+  if (cached) {
+    const std::string age =
+        replay.age_us() < 0 ? "" : absl::StrCat(", loaded ", Human(absl::Microseconds(replay.age_us())), " ago");
+    lines.emplace_back("cache",
+                       absl::StrCat(replay.candidate_found() ? "has an answer" : "says there is no such row", age));
+    lines.emplace_back("fill", absl::StrCat(Printable(replay.fill()),
+                                            replay.same_fill() ? ", the one that was confirmed to be wrong"
+                                                               : ", another than was confirmed to be wrong"));
+  }
+  lines.emplace_back("catalog", absl::StrCat("revision ", Count(replay.catalog_revision())));
+  for (const auto& [name, value] : lines) absl::StrAppend(&text, absl::StrFormat("%-8s", name), "  ", value, "\n");
+  if (replay.differences().empty()) return text;
+  absl::StrAppend(&text, "\n", Differences(replay.differences()).Render(style));
+  const uint64_t shown = static_cast<uint64_t>(replay.differences_size());
+  if (replay.differences_total() > shown) {
+    absl::StrAppend(&text, "and ", Count(replay.differences_total() - shown), " more\n");
+  }
+  return text;
+}
+
 std::string DivergenceStory(const v1::Divergence& divergence, const Style& style) {
   const v1::Proof& proof = divergence.proof();
   std::string text;
@@ -155,13 +197,7 @@ std::string DivergenceStory(const v1::Divergence& divergence, const Style& style
   field("differs", absl::StrCat(Plural(divergence.differences_total(), "difference"), ", group ",
                                 Printable(divergence.fingerprint())));
   if (!divergence.differences().empty()) {
-    Table rows({{"WHERE"}, {"KIND"}, {"DATABASE"}, {"CACHE"}});
-    for (const v1::Difference& difference : divergence.differences()) {
-      rows.AddRow({difference.pointer().empty() ? "(whole answer)" : difference.pointer(), difference.kind(),
-                   difference.control().empty() ? "-" : difference.control(),
-                   Cell(difference.candidate().empty() ? "-" : difference.candidate(), Color::kRed)});
-    }
-    table(rows);
+    table(Differences(divergence.differences()));
     if (divergence.differences_total() > static_cast<uint64_t>(divergence.differences_size())) {
       line(absl::StrCat("  and ", Count(divergence.differences_total() - divergence.differences_size()), " more"));
     }

@@ -17,6 +17,7 @@ std::string GroupTable(const google::protobuf::RepeatedPtrField<v1::DivergenceGr
 // Each group in full: what differs, since when, which keys, how many reads, the cause, what to do.
 std::string GroupStory(const v1::ListDivergenceGroupsResponse& groups, const Style& style);
 std::string DivergenceTable(const v1::ListDivergencesResponse& divergences, const Style& style);
+std::string ReplayText(const v1::ReplayDivergenceResponse& replay, const Style& style);
 std::string DivergenceStory(const v1::Divergence& divergence, const Style& style);
 
 }  // namespace shadowline::console

@@ -25,8 +25,8 @@ namespace {
 
 constexpr char kExitCodes[] = R"(Exit codes:
    0  done; watch: settled; diff, compare: the same
-   1  diff, compare: they differ; read: no such row; cache inspect: no answer; watch: rolled back or aborted
-   2  not over within --timeout; compare: they cannot be judged
+   1  diff, compare, replay: they differ; read: no such row; cache inspect: no answer; watch: rolled back or aborted
+   2  not over within --timeout; compare, replay: they cannot be judged
    3  watch: stopped before an end
   64  the command line is wrong
   65  the server refuses the input
@@ -461,6 +461,11 @@ void CommandLine::DeclareDivergences() {
       Verb(divergences, "show", "Tell a divergence or a group in full: what differs, the proof, the cause, what to do",
            [&](Verbs& verbs) { return verbs.ShowDivergence(a.id); });
   show->add_option("ID", a.id)->required();
+
+  CLI::App* replay =
+      Verb(divergences, "replay", "Make the read of a divergence again: do cache and database differ now?",
+           [&](Verbs& verbs) { return verbs.ReplayDivergence(a.id); });
+  replay->add_option("ID", a.id)->required();
 
   CLI::App* report = Verb(&app_, "report", "Report on a family: ledger, targets, divergence groups, flips",
                           [&](Verbs& verbs) { return verbs.ShowReport(a.family); });

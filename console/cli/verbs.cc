@@ -317,6 +317,16 @@ int Verbs::ShowDivergence(const std::string& id) {
   return Show<v1::Divergence>(client_.GetDivergence(request), DivergenceStory);
 }
 
+int Verbs::ReplayDivergence(const std::string& id) {
+  v1::ReplayDivergenceRequest request;
+  request.set_id(id);
+  const absl::StatusOr<v1::ReplayDivergenceResponse> reply = client_.ReplayDivergence(request);
+  const int code = Show<v1::ReplayDivergenceResponse>(reply, ReplayText);
+  if (code != 0) return code;
+  if (reply->verdict() == "matched" || reply->verdict() == "excused") return 0;
+  return reply->verdict() == "differs" ? kDiffers : kCannotJudge;
+}
+
 int Verbs::ShowReport(const std::string& family) {
   v1::GetReportRequest request;
   request.set_family(family);

@@ -67,6 +67,8 @@ class Verbs {
   int ListDivergenceGroups(const std::string& family, uint32_t limit);
   int ListDivergences(const v1::ListDivergencesRequest& request);
   int ShowDivergence(const std::string& id);
+  // Exit code 1 where they differ, 2 where there is nothing to compare.
+  int ReplayDivergence(const std::string& id);
   int ShowReport(const std::string& family);
 
   int Read(const std::string& tenant, const std::string& endpoint, const std::vector<std::string>& parameters,

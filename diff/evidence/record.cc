@@ -30,6 +30,10 @@ void Fields(Archive& archive, Divergence& value);
 template <typename Archive>
 void Fields(Archive& archive, Flush& value);
 template <typename Archive>
+void Fields(Archive& archive, SealedContents::Parameter& value);
+template <typename Archive>
+void Fields(Archive& archive, SealedContents& value);
+template <typename Archive>
 void Fields(Archive& archive, NoiseKey& value);
 template <typename Archive>
 void Fields(Archive& archive, NoiseCounts& value);
@@ -274,6 +278,16 @@ void Fields(Archive& archive, Flush& value) {
           value.noise);
 }
 
+template <typename Archive>
+void Fields(Archive& archive, SealedContents::Parameter& value) {
+  archive(value.name, value.type, value.is_null, value.value);
+}
+
+template <typename Archive>
+void Fields(Archive& archive, SealedContents& value) {
+  archive(value.parameters, value.values, value.tags, value.key);
+}
+
 template <typename Value>
 std::string Encode(const Value& value) {
   Writer writer;
@@ -294,8 +308,10 @@ absl::StatusOr<Value> Decode(absl::string_view record) {
 
 std::string EncodeDivergence(const Divergence& divergence) { return Encode(divergence); }
 std::string EncodeFlush(const Flush& flush) { return Encode(flush); }
+std::string EncodeSealed(const SealedContents& contents) { return Encode(contents); }
 
 absl::StatusOr<Divergence> DecodeDivergence(absl::string_view record) { return Decode<Divergence>(record); }
 absl::StatusOr<Flush> DecodeFlush(absl::string_view record) { return Decode<Flush>(record); }
+absl::StatusOr<SealedContents> DecodeSealed(absl::string_view record) { return Decode<SealedContents>(record); }
 
 }  // namespace shadowline::diff

@@ -178,6 +178,28 @@ std::optional<std::string> StoreRedactionSecret(const std::string& text, Options
   return std::nullopt;
 }
 
+constexpr size_t kLeastKeyBytes = 32;  // As diff::Sealer's.
+
+std::optional<std::string> StoreEvidenceKey(const std::string& text, Options* options) {
+  if (text.size() < kLeastKeyBytes) {
+    return absl::StrCat("is too short to be a key; expected at least ", kLeastKeyBytes, " bytes");
+  }
+  if (std::any_of(text.begin(), text.end(), absl::ascii_isspace)) return "holds white space; expected one key";
+  options->evidence.key = text;
+  return std::nullopt;
+}
+
+std::optional<std::string> StoreOldKeys(const std::string& text, Options* options) {
+  std::vector<std::string> keys = absl::StrSplit(text, absl::ByAnyChar(" \t\r\n"), absl::SkipEmpty());
+  for (const std::string& key : keys) {
+    if (key.size() < kLeastKeyBytes) {
+      return absl::StrCat("holds one that is too short to be a key; expected at least ", kLeastKeyBytes, " bytes each");
+    }
+  }
+  options->evidence.old_keys = std::move(keys);
+  return std::nullopt;
+}
+
 template <typename Access>
 Store Switch(Access access) {
   return [=](const std::string& text, Options* options) -> std::optional<std::string> {
@@ -346,6 +368,15 @@ const std::vector<Field>& Fields() {
       {"evidence.spool_max_bytes", "N", "67108864",
        "Most bytes of one process there. At the limit confirmed divergences go before counts.", false,
        Number(FIELD(evidence.spool_max_bytes), 64 << 10, int64_t{64} << 30)},
+      {"evidence.key", "SECRET", "",
+       "Key of what is kept of a divergence encrypted: the read's parameters, and values where an endpoint shows them. "
+       "At least 32 bytes, the same for all replicas. Empty: neither is kept, and no divergence can be replayed.",
+       true, StoreEvidenceKey},
+      {"evidence.old_keys", "SECRET", "",
+       "Former keys, with white space between: what was encrypted under them can still be read.", true, StoreOldKeys},
+      {"evidence.retention", "DURATION", "2160h",
+       "How long counts, episodes and divergences of windows that are over are kept.", false,
+       Duration(FIELD(evidence.retention), Hours(24), Hours(24 * 3650))},
       {"catalog", "FILE", "",
        "A catalog that is applied at start, and again on SIGHUP. Empty: catalogs come by `shadowline apply`.", false,
        StoreCatalog},

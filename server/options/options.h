@@ -124,6 +124,9 @@ struct Options {
     absl::Duration lapse = absl::Seconds(10);
     std::string spool;  // Folder; empty: none.
     size_t spool_max_bytes = 64 << 20;
+    std::string key;
+    std::vector<std::string> old_keys;
+    absl::Duration retention = absl::Hours(90 * 24);
   } evidence;
 
   std::string catalog;

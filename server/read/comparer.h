@@ -1,5 +1,5 @@
 // Comparer compares what the control said with what was served, as the endpoint's declaration in the catalog has it:
-// under its rules, and with its values shown or redacted.
+// under its rules. Differences are redacted; where the endpoint shows values, they are in `values` as well.
 //
 // Rules are compiled once for each catalog revision.
 //
@@ -9,6 +9,8 @@
 
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
@@ -18,12 +20,18 @@
 
 namespace shadowline::server {
 
+// A comparison whose differences are redacted.
+struct Compared : diff::Comparison {
+  // Both sides of each of `differences` as they are; of endpoints that show values alone.
+  std::vector<std::pair<std::string, std::string>> values;
+};
+
 class Comparer {
  public:
   // `redaction_secret` is that of the digests that stand for values. Digests of two tenants cannot be compared.
   explicit Comparer(std::string redaction_secret) : redaction_secret_(std::move(redaction_secret)) {}
 
-  diff::Comparison Compare(const cache::Query& query, const diff::Answer& control, const diff::Answer& candidate);
+  Compared Compare(const cache::Query& query, const diff::Answer& control, const diff::Answer& candidate);
 
  private:
   const diff::CompiledRules& RulesOf(const cache::Query& query);

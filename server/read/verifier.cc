@@ -10,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/hash.h"
 #include "base/log.h"
-#include "cache/external/external.h"
 #include "cache/key/key.h"
 #include "cache/origin/snapshot.h"
 #include "diff/compare/instant.h"
@@ -90,6 +89,18 @@ size_t ShedAs(const Drawn& drawn) {
 
 // An application can put anything under any key. What Shadowline fills says for which key it was filled.
 bool MayBeAnothers(const cache::Endpoint& endpoint) { return endpoint.external.has_value(); }
+
+// What is left of a comparison, with its values. Of differences at one place with one kind, all are left or none.
+Compared Narrowed(const Compared& whole, const diff::Comparison& left) {
+  Compared narrowed = {left, {}};
+  if (whole.values.empty()) return narrowed;
+  size_t at = 0;
+  for (const diff::Difference& difference : left.differences) {
+    while (whole.differences[at].pointer != difference.pointer || whole.differences[at].kind != difference.kind) ++at;
+    narrowed.values.push_back(whole.values[at++]);
+  }
+  return narrowed;
+}
 
 // Those that a parameter is part of: their keys have something in common with what was wrong. A tag of a whole tenant
 // would take all that is right along.
@@ -207,7 +218,7 @@ size_t Verifier::BytesOf(const Sample& sample) {
 
 // What a control's answer says about a sample, beside whether it differs.
 struct Verifier::Judgement {
-  diff::Comparison difference;  // Without differences: there is none.
+  Compared difference;  // Without differences: there is none.
   bool control_found = true;
   absl::Time committed_by = absl::InfiniteFuture();
   uint64_t transaction = 0;  // From change capture.
@@ -255,6 +266,7 @@ Verifier::Verifier(Options options, Deps deps)
       counters_(std::make_unique<Counters>(deps_.metrics)),
       budget_(options_.queries_per_second, options_.burst),
       comparer_(options_.redaction_secret),
+      keeper_(options_.redaction_secret, options_.sealer),
       probe_({.twins = deps_.twins,
               .book = deps_.noise,
               .comparer = &comparer_,
@@ -602,8 +614,8 @@ void Verifier::Checked(const std::string& id, Episode* episode, const diff::Step
   // Where a place is noisy, the fill itself may hold a slip of it. One that another reading equalled does not.
   const bool repeated = matches_.contains(id);
   const diff::NoiseCounts noise = deps_.noise->Counts(NoiseKeyOf(query));
-  const diff::TwinCheck check(comparer_.Compare(query, {first.found, first.body}, served),
-                              comparer_.Compare(query, {second.found, second.body}, served), pair->between,
+  const Compared of_first = comparer_.Compare(query, {first.found, first.body}, served);
+  const diff::TwinCheck check(of_first, comparer_.Compare(query, {second.found, second.body}, served), pair->between,
                               [&](absl::string_view pattern) { return !repeated && diff::IsNoisy(noise, pattern); });
   if (check.left().patterns.empty()) {
     counters_->noise_episodes->Add();
@@ -617,7 +629,7 @@ void Verifier::Checked(const std::string& id, Episode* episode, const diff::Step
     if (++episode->checks > options_.max_rounds) return close(Verdict::kInconclusive);
     return LookAgainIn(id, episode, delta);
   }
-  episode->last.difference = check.left();
+  episode->last.difference = Narrowed(of_first, check.left());
   episode->last.control_found = first.found;
   close(Verdict::kConfirmed);
 }
@@ -694,7 +706,7 @@ Verifier::Judgement Verifier::CompareInto(Look* look, Held* held, const Truth& t
   look->control_after_fill = query.endpoint->external.has_value()
                                  ? truth.asked_at >= sample.served_at
                                  : SawAllOf(truth.answer->snapshot, sample.served.snapshot);
-  diff::Comparison result =
+  Compared result =
       comparer_.Compare(query, {truth.answer->found, truth.answer->body}, {sample.served.found, sample.served.body});
   held->compared = result.compared;
   switch (result.verdict) {
@@ -792,11 +804,8 @@ void Verifier::Confirm(std::unique_ptr<Episode> closed) {
   divergence.id = absl::BytesToHexString(
       base::Digest128(absl::StrCat(EpisodeId(sample), absl::string_view("\0", 1), sample.drawn.window)));
   divergence.fingerprint = diff::Fingerprint(endpoint.name, episode.last.difference.patterns);
-  // The application's key has values in it.
-  divergence.key = external && endpoint.show_values
-                       ? cache::ExternalKey(endpoint, sample.drawn.query.tenant, sample.drawn.query.arguments)
-                             .value_or(sample.drawn.key)
-                       : sample.drawn.key;
+  // Also of an application's cache: its own key has values in it.
+  divergence.key = sample.drawn.key;
   divergence.fill = absl::BytesToHexString(sample.fill);
   divergence.differences = episode.last.difference.differences;
   divergence.differences_total = episode.last.difference.differences_total;
@@ -817,6 +826,7 @@ void Verifier::Confirm(std::unique_ptr<Episode> closed) {
   divergence.reads_affected = 1 + episode.joined.size();
   divergence.after_cutover = sample.drawn.after_cutover;
   divergence.confirmed_at = At(deps_.clock->Steady());
+  keeper_.Seal(sample.drawn.query, episode.last.difference, &divergence);
   report->inputs.control_found = episode.last.control_found;
   report->inputs.candidate_found = sample.served.found;
   report->inputs.freshness = endpoint.freshness;
@@ -838,11 +848,12 @@ void Verifier::Confirm(std::unique_ptr<Episode> closed) {
 
   const std::vector<std::string> tags =
       cache::RenderTags(endpoint, sample.drawn.query.tenant, sample.drawn.query.arguments);
+  const std::vector<std::string> redacted = keeper_.RedactedTags(sample.drawn.query);
   report->waiting = tags.size();
   report->closed = std::move(closed);
   if (tags.empty()) return Conclude(report);
   for (size_t i = 0; i < tags.size(); ++i) {
-    report->tags.emplace_back(tags[i], absl::UnknownError("not asked yet"));
+    report->tags.emplace_back(redacted[i], absl::UnknownError("not asked yet"));
     deps_.store->ReadFence(cache::FenceKey(sample.drawn.query.tenant, tags[i]),
                            [this, report, i](absl::StatusOr<cache::Fence> fence) {
                              if (fence.ok()) {

@@ -72,6 +72,7 @@
 #include "server/read/back_off.h"
 #include "server/read/budget.h"
 #include "server/read/comparer.h"
+#include "server/read/keeper.h"
 #include "server/read/noise_probe.h"
 #include "server/read/recogniser.h"
 
@@ -140,6 +141,8 @@ class Verifier {
     int max_rounds = 5;
     // As Comparer's.
     std::string redaction_secret;
+    // As Keeper's.
+    std::optional<diff::Sealer> sealer;
   };
 
   struct Deps {
@@ -294,6 +297,7 @@ class Verifier {
   // From here on the executor's alone.
   Budget budget_;
   Comparer comparer_;
+  const Keeper keeper_;
   NoiseProbe probe_;
   absl::flat_hash_map<std::string, std::unique_ptr<Episode>> episodes_;
   absl::flat_hash_map<std::string, Match> matches_;

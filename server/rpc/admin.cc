@@ -274,7 +274,8 @@ absl::Status Admin::ListDivergences(const v1::ListDivergencesRequest& request, c
 absl::Status Admin::GetDivergence(const v1::GetDivergenceRequest& request, const std::string& peer,
                                   v1::Divergence* response) {
   RETURN_IF_ERROR(CheckText("id", request.id(), kMaxNameBytes, true));
-  ASSIGN_OR_RETURN(const diff::Divergence divergence, deps_.evidence->Find(request.id()));
+  ASSIGN_OR_RETURN(diff::Divergence divergence, deps_.evidence->Find(request.id()));
+  if (deps_.reveal != nullptr) deps_.reveal(&divergence);
   *response = ToProto(divergence);
   return absl::OkStatus();
 }
@@ -366,6 +367,15 @@ void Admin::Purge(const v1::PurgeRequest& request, const std::string& peer, Purg
                {"status", absl::StatusCodeToString(targets.status().code())}});
     done(std::move(targets));
   });
+}
+
+void Admin::ReplayDivergence(const v1::ReplayDivergenceRequest& request, const std::string& peer, Replayed done) {
+  absl::Status checked = CheckText("id", request.id(), kMaxNameBytes, true);
+  if (!checked.ok()) return done(std::move(checked));
+  const absl::StatusOr<diff::Divergence> divergence = deps_.evidence->Find(request.id());
+  if (!divergence.ok()) return done(divergence.status());
+  base::Log(base::Level::kInfo, "divergence_replayed", {{"id", request.id()}, {"peer", peer}});
+  deps_.replay(*divergence, std::move(done));
 }
 
 void Admin::Inspect(const v1::InspectRequest& request, const std::string& peer, Inspected done) {

@@ -40,6 +40,7 @@ class Admin {
   using Invalidated = absl::AnyInvocable<void(absl::Status)>;
   using Warmed = absl::AnyInvocable<void(absl::StatusOr<uint64_t>)>;
   using Purged = absl::AnyInvocable<void(absl::StatusOr<uint64_t>)>;
+  using Replayed = absl::AnyInvocable<void(absl::StatusOr<v1::ReplayDivergenceResponse>)>;
   using Inspected = absl::AnyInvocable<void(absl::StatusOr<v1::InspectResponse>)>;
 
   struct Deps {
@@ -58,6 +59,10 @@ class Admin {
     std::function<void(const v1::PurgeRequest& request, Purged done)> purge;
     // server::Inspector on its own executor. Calls back as the others.
     std::function<void(const v1::InspectRequest& request, Inspected done)> inspect;
+    // server::Replayer on its own executor. Calls back as the others.
+    std::function<void(const diff::Divergence& divergence, Replayed done)> replay;
+    // Puts values that may be shown in the place of their digests. None: there are none.
+    std::function<void(diff::Divergence* divergence)> reveal;
     // cache::Warmer on its own executor. Calls back as `invalidate` does, with how many keys were queued.
     std::function<void(std::vector<cache::TenantTag> tags, Warmed done)> warm;
   };
@@ -98,6 +103,8 @@ class Admin {
   void Warm(const v1::WarmRequest& request, const std::string& peer, Warmed done);
   // Likewise, once no replica answers with what was dropped.
   void Purge(const v1::PurgeRequest& request, const std::string& peer, Purged done);
+  // Blocks for the evidence store alone; `done` is called as above, once cache and control have answered.
+  void ReplayDivergence(const v1::ReplayDivergenceRequest& request, const std::string& peer, Replayed done);
   // Likewise, once Redis has answered.
   void Inspect(const v1::InspectRequest& request, const std::string& peer, Inspected done);
 

@@ -50,18 +50,6 @@ class FlagRpc final : public v1::FlagService::Service {
   Admin* const admin_;
 };
 
-class DivergenceRpc final : public v1::DivergenceService::Service {
- public:
-  explicit DivergenceRpc(Admin* admin) : admin_(admin) {}
-  SHADOWLINE_ADMIN_RPC(ListDivergenceGroups, ListDivergenceGroupsRequest, ListDivergenceGroupsResponse)
-  SHADOWLINE_ADMIN_RPC(ListDivergences, ListDivergencesRequest, ListDivergencesResponse)
-  SHADOWLINE_ADMIN_RPC(GetDivergence, GetDivergenceRequest, Divergence)
-  SHADOWLINE_ADMIN_RPC(GetReport, GetReportRequest, Report)
-
- private:
-  Admin* const admin_;
-};
-
 // What a call of Admin that does not block comes to. Shared with its callback, which may come after the RPC has given
 // up, or be dropped.
 template <typename T>
@@ -94,6 +82,48 @@ struct Promise {
       outcome->Set(absl::UnavailableError("this replica is shutting down; retry through another one"));
   }
   std::shared_ptr<Outcome<T>> outcome;
+};
+
+// Waits for a call that does not block, which takes one of `places`.
+template <typename T>
+grpc::Status Run(Places* places, absl::string_view what, absl::Duration timeout, const std::string& late,
+                 absl::FunctionRef<void(absl::AnyInvocable<void(absl::StatusOr<T>)>)> call,
+                 absl::FunctionRef<void(T)> answer) {
+  if (!places->Take()) {
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                        absl::StrCat("too many ", what, " are under way; retry with backoff"));
+  }
+  const absl::Cleanup leave = [places] { places->Leave(); };
+  const auto outcome = std::make_shared<Outcome<T>>();
+  call([promise = Promise<T>(outcome)](absl::StatusOr<T> result) { promise.outcome->Set(std::move(result)); });
+  std::optional<absl::StatusOr<T>> result = outcome->Await(timeout);
+  if (!result.has_value()) return grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, late);
+  if (!result->ok()) return ToGrpc(result->status());
+  answer(**std::move(result));
+  return grpc::Status::OK;
+}
+
+class DivergenceRpc final : public v1::DivergenceService::Service {
+ public:
+  DivergenceRpc(Admin* admin, const AdminServices::Options& options)
+      : admin_(admin), options_(options), replays_(options.replays_max) {}
+  SHADOWLINE_ADMIN_RPC(ListDivergenceGroups, ListDivergenceGroupsRequest, ListDivergenceGroupsResponse)
+  SHADOWLINE_ADMIN_RPC(ListDivergences, ListDivergencesRequest, ListDivergencesResponse)
+  SHADOWLINE_ADMIN_RPC(GetDivergence, GetDivergenceRequest, Divergence)
+  SHADOWLINE_ADMIN_RPC(GetReport, GetReportRequest, Report)
+
+  grpc::Status ReplayDivergence(grpc::ServerContext* context, const v1::ReplayDivergenceRequest* request,
+                                v1::ReplayDivergenceResponse* response) override {
+    return Run<v1::ReplayDivergenceResponse>(
+        &replays_, "replays", TimeLeft(*context, options_.replay_timeout), "cache and database did not answer in time",
+        [&](auto done) { admin_->ReplayDivergence(*request, context->peer(), std::move(done)); },
+        [&](v1::ReplayDivergenceResponse replayed) { *response = std::move(replayed); });
+  }
+
+ private:
+  Admin* const admin_;
+  const AdminServices::Options options_;
+  Places replays_;
 };
 
 class CacheRpc final : public v1::CacheService::Service {
@@ -145,25 +175,6 @@ class CacheRpc final : public v1::CacheService::Service {
   }
 
  private:
-  // Waits for a call that does not block, which takes one of `places`.
-  template <typename T>
-  static grpc::Status Run(Places* places, absl::string_view what, absl::Duration timeout, const std::string& late,
-                          absl::FunctionRef<void(absl::AnyInvocable<void(absl::StatusOr<T>)>)> call,
-                          absl::FunctionRef<void(T)> answer) {
-    if (!places->Take()) {
-      return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
-                          absl::StrCat("too many ", what, " are under way; retry with backoff"));
-    }
-    const absl::Cleanup leave = [places] { places->Leave(); };
-    const auto outcome = std::make_shared<Outcome<T>>();
-    call([promise = Promise<T>(outcome)](absl::StatusOr<T> result) { promise.outcome->Set(std::move(result)); });
-    std::optional<absl::StatusOr<T>> result = outcome->Await(timeout);
-    if (!result.has_value()) return grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, late);
-    if (!result->ok()) return ToGrpc(result->status());
-    answer(**std::move(result));
-    return grpc::Status::OK;
-  }
-
   Admin* const admin_;
   const AdminServices::Options options_;
   Places invalidations_;
@@ -250,7 +261,7 @@ class RolloutRpc final : public v1::RolloutService::Service {
 
 struct AdminServices::Impl {
   Impl(const Options& options, Admin* admin)
-      : catalog(admin), flags(admin), divergences(admin), cache(admin, options), rollouts(admin, options) {}
+      : catalog(admin), flags(admin), divergences(admin, options), cache(admin, options), rollouts(admin, options) {}
 
   CatalogRpc catalog;
   FlagRpc flags;

@@ -5,8 +5,8 @@
 //
 // Ownership: borrows Admin, which must outlive the grpc::Server, as must this object.
 // Threads:   thread-safe.
-// Limits:    `watches_max`, `invalidations_max`, `purges_max`, `inspections_max` and `warmings_max`. Each call
-//            holds a thread meanwhile; a further one is refused with RESOURCE_EXHAUSTED.
+// Limits:    `watches_max`, `invalidations_max`, `purges_max`, `inspections_max`, `warmings_max` and `replays_max`.
+//            Each call holds a thread meanwhile; a further one is refused with RESOURCE_EXHAUSTED.
 #ifndef SHADOWLINE_SERVER_RPC_ADMIN_SERVICES_H_
 #define SHADOWLINE_SERVER_RPC_ADMIN_SERVICES_H_
 
@@ -30,6 +30,7 @@ class AdminServices {
     size_t purges_max = 8;
     size_t inspections_max = 4;
     size_t warmings_max = 4;
+    size_t replays_max = 4;
     // How often a watched rollout is looked at.
     absl::Duration watch_every = absl::Milliseconds(500);
     // For an Invalidate or a Warm without a deadline of its own.
@@ -37,6 +38,7 @@ class AdminServices {
     // Likewise for a Purge; longer than a flag lease.
     absl::Duration purge_timeout = absl::Seconds(30);
     absl::Duration inspect_timeout = absl::Seconds(10);
+    absl::Duration replay_timeout = absl::Seconds(30);
   };
 
   AdminServices(Options options, Admin* admin);

@@ -81,7 +81,7 @@ const std::vector<Library>& Libraries() {
   static const auto* libraries = new std::vector<Library>{
       {"gRPC", {"grpc/", "grpc++/", "grpcpp/"}, {"server/rpc/", "server/replica", "console/cli/"}},
       {"hiredis", {"hiredis/"}, {"cache/redis/"}},
-      {"OpenSSL", {"openssl/"}, {"base/hash", "cache/redis/tls"}},
+      {"OpenSSL", {"openssl/"}, {"base/hash", "cache/redis/tls", "diff/evidence/seal"}},
       {"HTTP", {"httplib.h"}, {"server/rpc/"}},
       {"YAML", {"yaml-cpp/"}, {"cache/catalog/", "server/options/"}},
       {"spdlog", {"spdlog/"}, {"base/log"}},

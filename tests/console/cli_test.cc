@@ -28,6 +28,7 @@
 #include "absl/strings/str_split.h"
 #include "shadowline/v1/cache.grpc.pb.h"
 #include "shadowline/v1/catalog.grpc.pb.h"
+#include "shadowline/v1/divergence.grpc.pb.h"
 #include "shadowline/v1/flags.grpc.pb.h"
 #include "shadowline/v1/read.grpc.pb.h"
 #include "shadowline/v1/rollout.grpc.pb.h"
@@ -58,6 +59,7 @@ class FakeServer final : public v1::RolloutService::Service,
                          public v1::CatalogService::Service,
                          public v1::FlagService::Service,
                          public v1::CacheService::Service,
+                         public v1::DivergenceService::Service,
                          public v1::ReadService::Service {
  public:
   FakeServer() {
@@ -67,6 +69,7 @@ class FakeServer final : public v1::RolloutService::Service,
     builder.RegisterService(static_cast<v1::CatalogService::Service*>(this));
     builder.RegisterService(static_cast<v1::FlagService::Service*>(this));
     builder.RegisterService(static_cast<v1::CacheService::Service*>(this));
+    builder.RegisterService(static_cast<v1::DivergenceService::Service*>(this));
     builder.RegisterService(static_cast<v1::ReadService::Service*>(this));
     server_ = builder.BuildAndStart();
   }
@@ -83,6 +86,7 @@ class FakeServer final : public v1::RolloutService::Service,
   v1::ReadResponse reading;
   v1::InspectRequest inspect;
   v1::InspectResponse inspection;
+  v1::ReplayDivergenceResponse replayed;
   v1::InvalidateRequest invalidate;
   v1::PurgeRequest purge;
   uint64_t purged = 0;
@@ -156,6 +160,12 @@ class FakeServer final : public v1::RolloutService::Service,
   grpc::Status Inspect(grpc::ServerContext*, const v1::InspectRequest* request, v1::InspectResponse* reply) override {
     inspect = *request;
     *reply = inspection;
+    return answer;
+  }
+  grpc::Status ReplayDivergence(grpc::ServerContext*, const v1::ReplayDivergenceRequest* request,
+                                v1::ReplayDivergenceResponse* reply) override {
+    *reply = replayed;
+    reply->set_id(request->id());
     return answer;
   }
   grpc::Status Invalidate(grpc::ServerContext*, const v1::InvalidateRequest* request,
@@ -434,6 +444,20 @@ TEST_F(CliTest, InspectTakesParametersAsReadDoesAndSaysByItsExitCodeWhetherThere
   v1::InspectResponse parsed;
   ASSERT_TRUE(google::protobuf::util::JsonStringToMessage(result.out, &parsed).ok()) << result.out;
   EXPECT_TRUE(MessageDifferencer::Equals(parsed, server_.inspection));
+}
+
+TEST_F(CliTest, ReplaySaysByItsExitCodeWhetherTheyDifferNow) {
+  for (const auto& [verdict, code] : {std::pair("matched", 0), std::pair("excused", 0), std::pair("differs", 1),
+                                      std::pair("not_cached", 2), std::pair("errored", 2)}) {
+    server_.replayed.set_verdict(verdict);
+    EXPECT_EQ(Run({"divergences", "replay", "d1"}).exit_code, code) << verdict;
+  }
+  const Result result = Run({"divergences", "replay", "d1", "-o", "json"});
+  v1::ReplayDivergenceResponse parsed;
+  ASSERT_TRUE(google::protobuf::util::JsonStringToMessage(result.out, &parsed).ok()) << result.out;
+  EXPECT_EQ(parsed.id(), "d1");
+  server_.answer = grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "its parameters were not kept");
+  EXPECT_EQ(Run({"divergences", "replay", "d1"}).exit_code, 76);
 }
 
 TEST_F(CliTest, InvalidateNamesTagsAndTransactions) {

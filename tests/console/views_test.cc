@@ -571,6 +571,35 @@ what two readings of one snapshot say differently: no fault of the cache
 )"));
 }
 
+TEST(ReplayTest, SaysWhetherTheyDifferAndWhetherItIsStillTheSameFill) {
+  v1::ReplayDivergenceResponse replay;
+  replay.set_verdict("differs");
+  replay.set_control_found(true);
+  replay.set_control_snapshot("7:7:");
+  replay.set_candidate_found(true);
+  replay.set_fill("00ff");
+  replay.set_same_fill(true);
+  replay.set_age_us(12 * kSecond);
+  replay.set_catalog_revision(3);
+  v1::Difference* difference = replay.add_differences();
+  difference->set_pointer("/price");
+  difference->set_kind("value");
+  difference->set_control("1");
+  difference->set_candidate("2");
+  replay.set_differences_total(4);
+  std::string text = ReplayText(replay, Terminal());
+  for (const char* part : {"they differ\n", "has an answer, snapshot 7:7:", "loaded 12 s ago",
+                           "00ff, the one that was confirmed to be wrong", "revision 3", "/price", "and 3 more"}) {
+    EXPECT_THAT(text, HasSubstr(part));
+  }
+  replay.Clear();
+  replay.set_verdict("not_cached");
+  text = ReplayText(replay, Terminal());
+  EXPECT_THAT(text, HasSubstr("nothing is cached for this read now"));
+  EXPECT_THAT(text, HasSubstr("has no such row"));
+  EXPECT_THAT(text, Not(HasSubstr("fill")));
+}
+
 TEST(InspectionTest, AnAnswerIsShownWithTheFencesThatItStandsBehind) {
   v1::InspectResponse inspection;
   inspection.set_key("sl:acme:pricing/quote:k");

@@ -271,13 +271,14 @@ absl::Status Demo::StartServers() {
   std::string url = postgres_->ConnectionString(database_);
   url.replace(url.find("user=postgres"), 13, "user=shadowline");
   for (const char* name : {"replica-1", "replica-2"}) {
-    replicas_.push_back(std::make_unique<support::Shadowlined>(
-        support::Shadowlined::Options{.name = name,
-                                      .source = url,
-                                      .redis = "unix:" + redis_->socket(),
-                                      // In step with windows of seconds.
-                                      .extra_config = "controller:\n  tick: 500ms\nevidence:\n  flush: 500ms\n",
-                                      .await_ready = false}));
+    replicas_.push_back(std::make_unique<support::Shadowlined>(support::Shadowlined::Options{
+        .name = name,
+        .source = url,
+        .redis = "unix:" + redis_->socket(),
+        // In step with windows of seconds.
+        .extra_config =
+            "controller:\n  tick: 500ms\nevidence:\n  flush: 500ms\n  key: a-demo-has-no-secrets-in-its-rows\n",
+        .await_ready = false}));
     channels_.push_back(grpc::CreateChannel(replicas_.back()->address(), grpc::InsecureChannelCredentials()));
   }
   for (const auto& channel : channels_) {

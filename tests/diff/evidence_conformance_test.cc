@@ -551,5 +551,75 @@ TEST(PostgresEvidenceTest, AFlushOfManyKeysIsOneTransaction) {
   EXPECT_EQ(world.EpisodesStored(), 20'000u);
 }
 
+class RetirementTest : public testing::Test {
+ protected:
+  void Sql(const std::string& sql) {
+    const absl::Status done = world_.sessions()->Transact([&](pqxx::work& work) {
+      work.exec(sql);
+      return absl::OkStatus();
+    });
+    ASSERT_TRUE(done.ok()) << done;
+  }
+  int64_t Count(const std::string& table) {
+    int64_t count = 0;
+    EXPECT_TRUE(world_.sessions()
+                    ->Transact([&](pqxx::work& work) {
+                      count = work.exec1("SELECT count(*) FROM shadowline." + table)[0].as<int64_t>();
+                      return absl::OkStatus();
+                    })
+                    .ok());
+    return count;
+  }
+
+  PostgresWorld world_;
+};
+
+TEST_F(RetirementTest, SealsAreRemovedOnceTheyHaveExpiredAndNothingElseIs) {
+  Divergence over = Found("over", kNow);
+  over.sealed = "sealed";
+  over.sealed_until = absl::FromUnixSeconds(1'000'000'000);
+  Divergence kept = Found("kept", kNow);
+  kept.sealed = std::string("\0sealed", 7);
+  kept.sealed_until = absl::FromUnixSeconds(32'000'000'000);
+  ASSERT_TRUE(world_.Replica(1)->Record(over).ok());
+  ASSERT_TRUE(world_.Replica(1)->Record(kept).ok());
+  EXPECT_EQ(world_.Replica(1)->ExpireSeals().value(), 1u);
+  EXPECT_EQ(world_.Replica(1)->ExpireSeals().value(), 0u);
+  const Divergence read = world_.reader()->Find("over").value();
+  EXPECT_EQ(read.sealed, "");
+  EXPECT_EQ(read.sealed_until, over.sealed_until) << "so that it can be said why it is gone";
+  EXPECT_EQ(world_.reader()->Find("kept")->sealed, kept.sealed);
+}
+
+TEST_F(RetirementTest, WhatIsOldAndOfNoPresentWindowGoes) {
+  // Minute and confirmation of these are years ago.
+  Flush flush = MakeFlush(1, {{Key("acme"), Counted(5, 5)}, {Key("globex"), Counted(7, 7)}});
+  flush.episodes[Key("acme")] = {{.id = 1, .key = 1}};
+  flush.episodes[Key("globex")] = {{.id = 2, .key = 2}};
+  ASSERT_TRUE(world_.Replica(1)->Apply(flush).ok());
+  Divergence of_acme = Found("a", absl::FromUnixSeconds(1'700'000'000));
+  Divergence of_globex = of_acme;
+  of_globex.id = "g";
+  of_globex.evidence.tenant = "globex";
+  ASSERT_TRUE(world_.Replica(1)->Record(of_acme).ok());
+  ASSERT_TRUE(world_.Replica(1)->Record(of_globex).ok());
+  // Globex is still judged by it.
+  Sql("INSERT INTO shadowline.target (family, tenant, window_no) VALUES ('pricing', 'acme', 9), ('pricing', 'globex', "
+      "2)");
+
+  EXPECT_EQ(world_.Replica(1)->Retire(absl::Hours(24 * 36'500)).value(), 0u) << "not old enough";
+  world_.Silence(1);
+  world_.SweepLost();
+  EXPECT_EQ(world_.Replica(1)->Retire(absl::Hours(24)).value(), 3u);
+  EXPECT_EQ(world_.reader()->FamilyLedger("pricing")->counts.sampled, 7u);
+  EXPECT_EQ(Count("episode"), 1);
+  EXPECT_EQ(world_.reader()->Find("a").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(world_.reader()->Find("g").ok());
+  EXPECT_EQ(Count("replica"), 1) << "it has counts";
+  Sql("DELETE FROM shadowline.evidence; UPDATE shadowline.replica SET heartbeat_at = now() - interval '1 year'");
+  EXPECT_EQ(world_.Replica(1)->Retire(absl::Hours(24)).value(), 1u);
+  EXPECT_EQ(Count("replica"), 0);
+}
+
 }  // namespace
 }  // namespace shadowline::diff

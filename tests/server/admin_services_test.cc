@@ -177,6 +177,13 @@ class AdminServicesTest : public testing::Test {
       warm_(std::move(tags), std::move(done));
     };
     deps.purge = [this](const v1::PurgeRequest& request, Admin::Purged done) { purge_(request, std::move(done)); };
+    deps.replay = [](const diff::Divergence& divergence, Admin::Replayed done) {
+      v1::ReplayDivergenceResponse response;
+      response.set_id(divergence.id);
+      response.set_verdict("matched");
+      done(std::move(response));
+    };
+    deps.reveal = [](diff::Divergence* divergence) { divergence->key = "revealed"; };
     deps.inspect = [](const v1::InspectRequest& request, Admin::Inspected done) {
       v1::InspectResponse response;
       response.set_key(request.tenant() + "/" + request.endpoint());
@@ -491,9 +498,26 @@ TEST_F(AdminServicesTest, ADivergenceIsFoundByItsId) {
     ASSERT_TRUE(divergence_stub_->GetDivergence(&context, request, &divergence).ok());
   }
   EXPECT_EQ(divergence.id(), "d1");
+  EXPECT_EQ(divergence.key(), "revealed");
   request.set_id("d2");
   grpc::ClientContext context;
   ExpectRefused(divergence_stub_->GetDivergence(&context, request, &divergence), grpc::StatusCode::NOT_FOUND, "d2");
+}
+
+TEST_F(AdminServicesTest, ADivergenceIsReplayedByItsId) {
+  v1::ReplayDivergenceRequest request;
+  v1::ReplayDivergenceResponse response;
+  const auto replay = [&] {
+    grpc::ClientContext context;
+    return divergence_stub_->ReplayDivergence(&context, request, &response);
+  };
+  ExpectRefused(replay(), grpc::StatusCode::INVALID_ARGUMENT, "id: is missing");
+  request.set_id("d2");
+  ExpectRefused(replay(), grpc::StatusCode::NOT_FOUND, "d2");
+  request.set_id("d1");
+  ASSERT_TRUE(replay().ok());
+  EXPECT_EQ(response.id(), "d1");
+  EXPECT_EQ(response.verdict(), "matched");
 }
 
 TEST_F(AdminServicesTest, AReportNeedsAFamilyButNoRollout) {

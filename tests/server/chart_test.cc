@@ -130,8 +130,8 @@ TEST_F(ChartTest, TheSchemaAllowsExactlyTheServersFieldsButForSecrets) {
   collect(schema_["properties"]["config"], "");
   std::set<std::string> fields;
   for (const OptionDoc& doc : OptionDocs()) fields.insert(doc.name);
-  for (const char* secret :
-       {"source.url", "state.url", "redis.password", "redis.sentinel.password", "verification.redaction_secret"}) {
+  for (const char* secret : {"source.url", "state.url", "redis.password", "redis.sentinel.password",
+                             "verification.redaction_secret", "evidence.key", "evidence.old_keys"}) {
     EXPECT_EQ(fields.erase(secret), 1u) << secret;
   }
   EXPECT_EQ(allowed, fields);

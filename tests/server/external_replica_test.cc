@@ -95,7 +95,8 @@ class ExternalReplicaTest : public testing::Test {
     server_ = std::make_unique<support::Shadowlined>(support::Shadowlined::Options{
         .source = postgres_.ConnectionString(database_),
         .redis = "unix:" + redis_.socket(),
-        .extra_config = "controller: {tick: 100ms}\nevidence: {flush: 100ms, lapse: 1s}\n",
+        .extra_config =
+            "controller: {tick: 100ms}\nevidence: {flush: 100ms, lapse: 1s, key: 0123456789abcdef0123456789abcdef}\n",
         .await_ready = false});
     channel_ = grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials());
     grpc::ClientContext context;
@@ -274,7 +275,16 @@ TEST_F(ExternalReplicaTest, WhatIsRightIsPromotedWhatIsStaleIsConfirmedAndNothin
     Read("zstd", "acme", 5);
     return !Divergences().empty();
   })) << server_->Log();
-  const v1::Divergence divergence = Divergences()[0];
+  // Listed it is redacted; asked for by its id it is shown, as the endpoint has it.
+  EXPECT_THAT(Divergences()[0].differences(0).control(), HasSubstr("#"));
+  EXPECT_THAT(Divergences()[0].key(), HasSubstr("sl:acme:stock/zstd:"));
+  v1::Divergence divergence;
+  {
+    grpc::ClientContext context;
+    v1::GetDivergenceRequest request;
+    request.set_id(Divergences()[0].id());
+    ASSERT_TRUE(v1::DivergenceService::NewStub(channel_)->GetDivergence(&context, request, &divergence).ok());
+  }
   EXPECT_EQ(divergence.tenant(), "acme");
   EXPECT_EQ(divergence.endpoint(), "stock/zstd");
   EXPECT_EQ(divergence.key(), "zstd:acme:5");

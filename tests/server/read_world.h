@@ -153,6 +153,7 @@ class ReadWorld {
   void PublishCatalog(absl::Duration freshness, bool is_near = false) {
     cache::Endpoint endpoint;
     endpoint.show_values = options.show_values;
+    endpoint.evidence_ttl = absl::Hours(24);
     endpoint.name = "pricing/quote";
     endpoint.family = "pricing";
     endpoint.parameters = {{.name = "id"}};
@@ -270,6 +271,10 @@ class ReadWorld {
     return answer;
   }
 
+  // As the verifier's, which seals.
+  static constexpr char kSecret[] = "a secret of this test";
+  static constexpr char kEvidenceKey[] = "a key of this test, of 32 bytes.";
+
   // ---- Writing ----
 
   static std::string Row(const std::string& id, const std::string& tenant = "acme") {
@@ -357,7 +362,8 @@ class ReadWorld {
     return options;
   }
   static Verifier::Options WithSecret(Verifier::Options options) {
-    options.redaction_secret = "a secret of this test";
+    options.redaction_secret = kSecret;
+    options.sealer = diff::Sealer({kEvidenceKey});
     return options;
   }
 

@@ -145,8 +145,11 @@ Outcome Recall(const RecallSize& size, const Progress& progress) {
   }
   std::map<EpisodeName, size_t> injected;  // To the group.
   std::set<EpisodeName> confirmed;
+  std::set<std::string> collected_ids;
   const auto collect = [&] {
-    for (const v1::Divergence& divergence : by.Divergences("recall")) {
+    for (const v1::Divergence& listed : by.Divergences("recall")) {
+      if (!collected_ids.insert(listed.id()).second) continue;
+      const v1::Divergence divergence = by.Divergence(listed.id());
       const std::string version = divergence.differences_size() > 0 ? divergence.differences(0).candidate() : "";
       confirmed.insert({divergence.key(), version});
     }

@@ -105,6 +105,16 @@ std::vector<v1::Divergence> Operator::Divergences(const std::string& family) {
   return {response.divergences().begin(), response.divergences().end()};
 }
 
+v1::Divergence Operator::Divergence(const std::string& id) {
+  v1::GetDivergenceRequest request;
+  request.set_id(id);
+  v1::Divergence divergence;
+  grpc::ClientContext context;
+  SetTimeout(&context);
+  Check("divergence", divergences_->GetDivergence(&context, request, &divergence));
+  return divergence;
+}
+
 v1::Report Operator::Report(const std::string& family) {
   v1::GetReportRequest request;
   request.set_family(family);
@@ -147,7 +157,9 @@ std::string World::state_source() const {
 }
 
 support::Shadowlined::Options World::NodeOptions(const std::string& name) const {
-  std::string config = absl::StrCat("lanes: 1\ncontroller: {tick: 100ms}\nevidence: {flush: 100ms}\n", extra_config_);
+  std::string config = absl::StrCat(
+      "lanes: 1\ncontroller: {tick: 100ms}\nevidence: {flush: 100ms, key: the-key-of-a-test-of-32-bytes-xx}\n",
+      extra_config_);
   if (own_state_ != nullptr) absl::StrAppend(&config, "state: {url: \"", state_source(), "\"}\n");
   return {.name = name,
           .source = source(),

@@ -56,6 +56,8 @@ class Operator {
   grpc::Status Abort(const std::string& family);
   shadowline::v1::Mode Mode(const std::string& tenant, const std::string& family);
   std::vector<shadowline::v1::Divergence> Divergences(const std::string& family);
+  // One of them, with what its endpoint shows of values.
+  shadowline::v1::Divergence Divergence(const std::string& id);
   shadowline::v1::Report Report(const std::string& family);
 
  private:

@@ -459,6 +459,51 @@ absl::StatusOr<uint64_t> PostgresEvidence::SweepLost(absl::Duration lapse) {
   return lost;
 }
 
+absl::StatusOr<uint64_t> PostgresEvidence::ExpireSeals() {
+  uint64_t expired = 0;
+  RETURN_IF_ERROR(sessions_->Transact([&](pqxx::work& work) {
+    expired = work.exec(
+                      "UPDATE shadowline.divergence SET sealed = NULL WHERE sealed IS NOT NULL AND "
+                      "sealed_until < clock_timestamp()")
+                  .affected_rows();
+    return absl::OkStatus();
+  }));
+  return expired;
+}
+
+absl::StatusOr<uint64_t> PostgresEvidence::Retire(absl::Duration retention) {
+  // What a target is judged by, or was stopped by, stays however old it is.
+  const auto not_present = [](const std::string& row) {
+    return absl::StrCat("NOT EXISTS (SELECT 1 FROM shadowline.target t WHERE t.family = ", row,
+                        ".family AND t.tenant = ", row, ".tenant AND t.window_no = ", row, ".window_no)");
+  };
+  const std::string before = "clock_timestamp() - $1::bigint * interval '1 microsecond'";
+  const auto retire = [&](const std::string& table, const std::string& condition) {
+    return absl::StrCat("DELETE FROM shadowline.", table, " WHERE ctid = ANY (ARRAY(SELECT x.ctid FROM shadowline.",
+                        table, " x WHERE ", condition, " LIMIT ", kRetireBatch, "))");
+  };
+  const std::vector<std::string> statements = {
+      retire("evidence", absl::StrCat("x.minute < extract(epoch FROM ", before, ") / 60 AND ", not_present("x"))),
+      // An episode has no time; it goes after the counts of its window.
+      retire("episode",
+             absl::StrCat("$1::bigint > 0 AND ", not_present("x"),
+                          " AND NOT EXISTS (SELECT 1 FROM shadowline.evidence e WHERE e.family = x.family AND "
+                          "e.tenant = x.tenant AND e.window_no = x.window_no)")),
+      retire("divergence", absl::StrCat("x.confirmed_at < ", before, " AND ", not_present("x"))),
+      retire("replica",
+             absl::StrCat("x.swept_at IS NOT NULL AND x.heartbeat_at < ", before,
+                          " AND NOT EXISTS (SELECT 1 FROM shadowline.evidence e WHERE e.replica = x.replica)")),
+  };
+  uint64_t retired = 0;
+  for (const std::string& statement : statements) {
+    RETURN_IF_ERROR(sessions_->Transact([&](pqxx::work& work) {
+      retired += work.exec_params(statement, absl::ToInt64Microseconds(retention)).affected_rows();
+      return absl::OkStatus();
+    }));
+  }
+  return retired;
+}
+
 absl::StatusOr<std::vector<DivergenceGroup>> PostgresEvidence::Groups(const std::string& family,
                                                                       const std::string& fingerprint, uint32_t limit) {
   std::vector<DivergenceGroup> groups;

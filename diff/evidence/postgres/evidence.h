@@ -44,6 +44,13 @@ class PostgresEvidence final : public EvidenceStore, public EvidenceReader {
   // settles them.
   absl::StatusOr<uint64_t> SweepLost(absl::Duration lapse);
 
+  // Removes what was sealed until a time that is past; returns of how many divergences. Any replica may call it.
+  absl::StatusOr<uint64_t> ExpireSeals();
+  // Removes what is older than `retention` and of no target's present window, at most kRetireBatch rows of each table;
+  // returns how many. Replicas that have been silent for so long go with it. Any replica may call it.
+  static constexpr int kRetireBatch = 10'000;
+  absl::StatusOr<uint64_t> Retire(absl::Duration retention);
+
   absl::StatusOr<std::vector<DivergenceGroup>> Groups(const std::string& family, const std::string& fingerprint,
                                                       uint32_t limit) override;
   absl::StatusOr<std::vector<Divergence>> Divergences(const std::string& family, const std::string& tenant,

@@ -12,6 +12,7 @@ ALTER TABLE shadowline.divergence
   -- When it was written, by this database's clock.
   ADD COLUMN recorded_at timestamptz NOT NULL DEFAULT clock_timestamp();
 CREATE INDEX divergence_unsafe ON shadowline.divergence (family, recorded_at) WHERE unsafe <> '';
+CREATE INDEX divergence_sealed ON shadowline.divergence (sealed_until) WHERE sealed IS NOT NULL;
 
 -- docs/sampling.md.
 ALTER TABLE shadowline.target
