@@ -278,7 +278,13 @@ bool PrivateRedisCluster::Healthy() const {
 }
 
 void PrivateRedisCluster::AwaitHealthy() {
-  Await("the cluster is healthy", [this] { return Healthy(); });
+  if (AwaitTrue(absl::Seconds(120), [this] { return Healthy(); })) return;
+  std::string nodes;
+  for (const Node& node : nodes_) {
+    if (node.alive && !node.gone)
+      absl::StrAppend(&nodes, AskRedis(node.redis->socket(), {"CLUSTER", "NODES"}).text, "\n");
+  }
+  Die("the cluster is healthy: not within two minutes\n" + nodes);
 }
 
 PrivateSentinels::PrivateSentinels(int sentinels, const std::string& password)
