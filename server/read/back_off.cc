@@ -41,7 +41,9 @@ bool BackOff::Slow(absl::Duration now, absl::string_view statement, double secon
   Statement& known = statements_[name];
   if (known.baseline > 0) known.baseline *= std::exp2(absl::FDivDuration(now - known.seen, options_.doubling));
   known.seen = now;
-  const bool slow = known.baseline > 0 ? seconds > options_.tolerance * known.baseline : !succeeded;
+  const bool slow = known.baseline > 0
+                        ? seconds > options_.tolerance * known.baseline + absl::ToDoubleSeconds(options_.slack)
+                        : !succeeded;
   if (!succeeded) return slow;
   known.samples = std::min(known.samples + 1, kAverageOver);
   known.average += (seconds - known.average) / static_cast<double>(known.samples);

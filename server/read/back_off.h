@@ -2,9 +2,10 @@
 // statements take no longer than they used to, less and less while they do.
 //
 // Additive increase, multiplicative decrease (D.-M. Chiu, R. Jain, 1989): a window in which most statements took more
-// than `tolerance` times their baseline halves the part, and so does, at once, a statement that timed out or found no
-// database; every other window gives `regain` back. Most of them, and not their mean: a single slow statement is no
-// slow database. It never falls below `least`, so that somebody looks whether the database is well again.
+// than `tolerance` times their baseline, and `slack`, halves the part, and so does, at once, a statement that timed out
+// or found no database; every other window gives `regain` back. Most of them, and not their mean: a single slow
+// statement is no slow database. It never falls below `least`, so that somebody looks whether the database is well
+// again.
 //
 // Statements differ, so each has a baseline of its own: the lowest moving average that it has shown. It moves slowly
 // upwards, since data grow: a slowness that lasts as long as `doubling` is what is usual then.
@@ -33,6 +34,8 @@ class BackOff {
  public:
   struct Options {
     double tolerance = 2;
+    // Where a statement takes less than a millisecond, three times as much is the weather, and no load.
+    absl::Duration slack = absl::Milliseconds(2);
     double regain = 0.025;
     double least = 0.01;
     absl::Duration window = absl::Milliseconds(250);  // And at least four statements.

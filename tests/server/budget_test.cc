@@ -81,6 +81,16 @@ TEST(BackOffTest, AFewSlowStatementsAreNoSlowDatabase) {
   EXPECT_EQ(back_off.Factor(), 1);
 }
 
+TEST(BackOffTest, AQuickStatementThatTakesAMillisecondMoreIsNoSlowDatabase) {
+  BackOff back_off;
+  absl::Duration now = absl::Hours(1);
+  RunStatements(&back_off, &now, absl::Microseconds(300), absl::Seconds(5));
+  RunStatements(&back_off, &now, absl::Microseconds(1'300), absl::Minutes(1));
+  EXPECT_EQ(back_off.Factor(), 1);
+  RunStatements(&back_off, &now, absl::Milliseconds(10), absl::Seconds(2));
+  EXPECT_LT(back_off.Factor(), 0.1);
+}
+
 TEST(BackOffTest, AnotherMixOfStatementsIsNoSlowDatabase) {
   BackOff back_off;
   absl::Duration now = absl::Hours(1);
