@@ -117,6 +117,11 @@ std::vector<std::string> SpecificTags(const cache::Endpoint& endpoint, const std
   return specific;
 }
 
+cache::TagHashes HashesOf(const cache::Query& query) {
+  return cache::HashesOf(*query.endpoint, query.tenant,
+                         CandidateFences(*query.endpoint, query.tenant, query.arguments));
+}
+
 bool ByEquality(Verdict verdict) { return verdict == Verdict::kMatched || verdict == Verdict::kExcused; }
 
 }  // namespace
@@ -545,9 +550,7 @@ void Verifier::LearnFromCapture(const std::string& id, uint64_t turn) {
   if (!standing.has_value() || standing->certificate != cache::Certificate::kOutdated) return;
   const cache::Query& query = sample.drawn.query;
   const std::optional<absl::Duration> since = deps_.certifier->UnchangedSince(
-      cache::CaptureMapHash(*query.catalog),
-      cache::HashesOf(*query.endpoint, query.tenant, CandidateFences(*query.endpoint, query.tenant, query.arguments)),
-      episode->rule.looks().back().snapshot);
+      cache::CaptureMapHash(*query.catalog), HashesOf(query), episode->rule.looks().back().snapshot);
   if (!since.has_value()) return;
   const diff::Step step = episode->rule.Learn(At(*since));
   if (!step.verdict.has_value() && step.look_again_in > kCertifierBehind) return;  // The timer stays.
@@ -559,10 +562,7 @@ void Verifier::LearnFromCapture(const std::string& id, uint64_t turn) {
 std::optional<cache::Standing> Verifier::StandingOf(const Sample& sample) const {
   const cache::Query& query = sample.drawn.query;
   if (deps_.certifier == nullptr || !query.endpoint->captured) return std::nullopt;
-  return deps_.certifier->Of(
-      cache::CaptureMapHash(*query.catalog),
-      cache::HashesOf(*query.endpoint, query.tenant, CandidateFences(*query.endpoint, query.tenant, query.arguments)),
-      sample.served.snapshot);
+  return deps_.certifier->Of(cache::CaptureMapHash(*query.catalog), HashesOf(query), sample.served.snapshot);
 }
 
 void Verifier::LookAgainIn(const std::string& id, Episode* episode, absl::Duration after) {

@@ -23,7 +23,9 @@
 // Somebody else's answer
 //   An external cache can serve what is another tenant's, another viewer's or another question's. It is recognised by
 //   the owner that the answer names, where the endpoint declares that, or by what the control has said lately to others
-//   (diff/verdict/strangers.h). No time excuses it: it is confirmed by the first look, and unsafe.
+//   (recogniser.h). One that names another owner is confirmed by the first look; one that is recognised by what others
+//   were told as soon as the other is known to have had it for a freshness bound, since data can move. Another tenant's
+//   or identity's is unsafe.
 //
 // Proof by an earlier match
 //   A control answer that equalled a fill, and whose statement was sent at time q, proves every read of that fill that
@@ -34,8 +36,8 @@
 //
 // Ownership: borrows everything in Deps; each must outlive it. The ledger must outlive the executors.
 // Threads:   Submit, Missed, Failed, Refused, SetReplicas and Shutdown from any thread; everything else happens on
-// `executor`, which
-//            store and filler belong to. The executor must have stopped when the verifier is destroyed.
+//            `executor`, which store and filler belong to. The executor must have stopped when the verifier is
+//            destroyed.
 // Limits:    Options. What exceeds them is shed, and counted.
 #ifndef SHADOWLINE_SERVER_READ_VERIFIER_H_
 #define SHADOWLINE_SERVER_READ_VERIFIER_H_
