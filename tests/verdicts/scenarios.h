@@ -5,26 +5,16 @@
 #define SHADOWLINE_TESTS_VERDICTS_SCENARIOS_H_
 
 #include <cstdint>
-#include <functional>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "tests/support/scenarios.h"
 
 namespace shadowline::verdicts {
 
-struct Outcome {
-  nlohmann::json figures = nlohmann::json::object();
-  std::vector<std::string> faults;
-
-  void Expect(bool holds, const std::string& otherwise) {
-    if (!holds) faults.push_back(otherwise);
-  }
-};
-
-// Told how far a scenario is, for people.
-using Progress = std::function<void(const std::string& line)>;
+using support::Outcome;
+using support::Progress;
 
 // The bugs, each in an application's own cache and against the managed one, and afterwards a search for the canary
 // texts that were in every row and in the names of the viewers.
