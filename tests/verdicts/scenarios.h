@@ -32,12 +32,14 @@ struct BugsSize {
 Outcome Bugs(const BugsSize& size, const Progress& progress);
 
 // A managed cache that is right, under hard writing with hot keys: half of the writes are invalidated by their writer,
-// the others are captured. First in SHADOW, where each read is compared with its own control, then in CACHE.
+// the others are captured. First in SHADOW, where each read is compared with its own control; then in CACHE, where many
+// verdicts rest on an earlier match of the same fill.
 //
-//   comparisons, comparisons_shadow, comparisons_cache   verdicts about the candidate
+//   comparisons, comparisons_shadow, comparisons_cache   of a read's answer with what the control said for that read
+//   verdicts_cache                                       in CACHE, also those that rest on another read's comparison
 //   false_alarms                                         divergences that were recorded: has to be 0
 struct AlarmsSize {
-  uint64_t comparisons = 300'000;
+  uint64_t comparisons = 300'000;  // In SHADOW; a tenth of it in CACHE.
   double writes_per_second = 200;
   absl::Duration freshness = absl::Seconds(2);
 };
