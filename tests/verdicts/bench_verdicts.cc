@@ -48,6 +48,7 @@ int Run(const std::string& json_path, std::vector<std::string> only, const std::
       {"recall", [] { return Recall({}, Tell); }},
       {"ledger", [kills] { return Ledger(kills); }},
       {"cost", [] { return Cost({}, Tell); }},
+      {"memory", [] { return Memory({}, Tell); }},
   };
   if (only.empty() && !bugs.empty()) only = {"bugs"};
   return support::RunScenarios(scenarios, only, json_path);

@@ -57,17 +57,28 @@ struct RecallSize {
 Outcome Recall(const RecallSize& size, const Progress& progress);
 
 // What verification costs those whose reads it verifies: reads from the cache with each of them sampled, beside the
-// same with none; and its memory when the database hangs.
+// same with none.
 //
 //   p99_ratio_sampled_over_unsampled       over all calls of each; ..._median over the rounds
 //   verified_share                         of the sampled reads, those that came to a verdict
-//   verifier_bytes_peak, verifier_bytes_cap, verifier_rss_growth_bytes
 struct CostSize {
   int rounds = 40;
   double rate = 1000;
   int requests = 3000;  // Of each round, each.
 };
 Outcome Cost(const CostSize& size, const Progress& progress);
+
+// What the verifier holds while the database hangs: large answers, each read sampled, and more keys of them than there
+// is room for.
+//
+//   verifier_bytes_peak, verifier_bytes_cap, verifier_rss_growth_bytes
+//   shed_while_the_database_hung   has to be more than 0; every other read is judged once the database is back
+struct MemorySize {
+  int keys = 1500;
+  int passes = 3;  // Over all keys, while it hangs.
+  double rate = 300;
+};
+Outcome Memory(const MemorySize& size, const Progress& progress);
 
 }  // namespace shadowline::verdicts
 
