@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "cache/origin/gathering_control.h"
 #include "cache/origin/snapshot.h"
 #include "diff/compare/instant.h"
 #include "diff/verdict/noise.h"
@@ -22,9 +23,12 @@
 namespace shadowline::server {
 namespace {
 
-// Samples are judged together, at most this late: waking the executor for each of them cost a busy lane, which shares
-// its processor, more than the judging.
-constexpr absl::Duration kGather = absl::Milliseconds(4);
+// Samples are judged together, and what they ask the control is one statement, at most this late: a statement for each
+// of them, and a waking of its thread and of the executor, cost the callers' processors four times as much. A write
+// that comes in between opens an episode for nothing, so it is short beside any freshness bound.
+constexpr absl::Duration kGather = absl::Milliseconds(25);
+// Of its statement's timeouts, for how many a sample waits for the control.
+constexpr int kPatience = 4;
 
 using diff::Look;
 using diff::Verdict;
@@ -251,13 +255,14 @@ void Verifier::Submit(Sample sample, absl::Duration candidate_latency) {
   std::optional<diff::Ledger::Ticket> ticket = deps_.ledger->Sampled(key, counted, sample.drawn.inclusion);
   if (!ticket.has_value()) return;  // The ledger is full, and has counted that.
   auto held = std::make_unique<Held>(usage_, std::move(sample), *std::move(ticket));
-  bool first;
+  size_t waiting;
   {
     base::MutexLock lock(&inbox_mutex_);
     inbox_.push_back(std::move(held));
-    first = inbox_.size() == 1;
+    waiting = inbox_.size();
   }
-  if (first) deps_.executor->PostAfter(kGather, [this] { JudgeInbox(); });
+  if (waiting == 1) deps_.executor->PostAfter(kGather, [this] { JudgeInbox(); });
+  if (waiting == cache::QuerySet::kMost) deps_.executor->Post([this] { JudgeInbox(); });
 }
 
 void Verifier::JudgeInbox() {
@@ -266,7 +271,11 @@ void Verifier::JudgeInbox() {
     base::MutexLock lock(&inbox_mutex_);
     gathered.swap(inbox_);
   }
-  for (HeldPtr& held : gathered) Judge(std::move(held));
+  const auto gathering = std::make_shared<cache::Gathering>(gathered.size());
+  for (size_t i = 0; i < gathered.size(); ++i) {
+    Judge(std::move(gathered[i]), {gathering, i});
+    gathering->Settle(i);
+  }
 }
 
 void Verifier::Missed(Drawn drawn, absl::Duration candidate_latency, bool fill) {
@@ -312,7 +321,7 @@ void Verifier::FinishShutdown() {
 
 // ---- Judging, on the executor ----
 
-void Verifier::Judge(HeldPtr held) {
+void Verifier::Judge(HeldPtr held, const Place& place) {
   if (stopping_.load()) {
     counters_->shed_stopping->Add();
     return Settle(held.get(), &held->ticket, Verdict::kShed);
@@ -323,7 +332,7 @@ void Verifier::Judge(HeldPtr held) {
     probe_.Measure(query, kReserveOfFills);
   }
   const std::string id = EpisodeId(held->sample);
-  held->sample.truth.has_value() ? JudgeBeside(id, std::move(held)) : JudgeAfter(id, std::move(held));
+  held->sample.truth.has_value() ? JudgeBeside(id, std::move(held)) : JudgeAfter(id, std::move(held), place);
   Gauge();
 }
 
@@ -376,7 +385,7 @@ void Verifier::JudgeBeside(const std::string& id, HeldPtr held) {
 }
 
 // CACHE: the candidate was served, and the control is read now.
-void Verifier::JudgeAfter(const std::string& id, HeldPtr held) {
+void Verifier::JudgeAfter(const std::string& id, HeldPtr held, const Place& place) {
   const Sample& sample = held->sample;
   if (auto match = matches_.find(id); match != matches_.end()) {
     const absl::Duration reach = std::min(sample.drawn.query.endpoint->freshness, options_.match_reuse);
@@ -396,7 +405,7 @@ void Verifier::JudgeAfter(const std::string& id, HeldPtr held) {
   look.candidate_at = At(sample.candidate_at);
   Episode* episode = Open(id, std::move(held), std::move(rule));
   episode->look = look;
-  AskControl(id, episode);
+  AskControl(id, episode, place);
 }
 
 Verifier::Episode* Verifier::Find(const std::string& id) {
@@ -466,12 +475,16 @@ void Verifier::LookIntoStore(const std::string& id, Episode* episode) {
                 CandidateFences(*query.endpoint, query.tenant, query.arguments), looked);
 }
 
-void Verifier::AskControl(const std::string& id, Episode* episode) {
-  const Drawn& drawn = episode->opener->sample.drawn;
+void Verifier::AskControl(const std::string& id, Episode* episode, const Place& place) {
+  cache::Query query = episode->opener->sample.drawn.query;
+  query.gathering = place.gathering;
+  query.place = place.index;
+  // Each statement has the endpoint's timeout. A set that was too much for it is cut up, and nobody waits here.
+  const absl::Duration patience = kPatience * query.endpoint->timeout;
   const absl::Duration asked_at = deps_.clock->Steady();
   episode->looking = true;
   episode->asked_at = asked_at;
-  deps_.control->Load(drawn.query, drawn.query.endpoint->timeout, deps_.executor,
+  deps_.control->Load(std::move(query), patience, deps_.executor,
                       [this, id, asked_at](absl::StatusOr<cache::ControlAnswer> answer) {
                         (answer.ok() ? counters_->queries_ok : counters_->queries_failed)->Add();
                         Episode* open = Find(id);

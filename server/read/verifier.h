@@ -145,8 +145,10 @@ class Verifier {
   };
 
   struct Deps {
-    cache::Store* store = nullptr;      // Belongs to `executor`.
-    cache::Control* control = nullptr;  // The verification pool, apart from the callers'.
+    cache::Store* store = nullptr;  // Belongs to `executor`.
+    // The verification pool, apart from the callers'. A GatheringControl makes one statement of samples that are judged
+    // together; any other asks for each by itself.
+    cache::Control* control = nullptr;
     cache::TwinControl* twins = nullptr;
     diff::NoiseBook* noise = nullptr;
     cache::Filler* filler = nullptr;            // Over that store and control.
@@ -225,16 +227,21 @@ class Verifier {
   void Shed(const diff::EvidenceKey& key, base::Counter* why);
 
   void JudgeInbox();
-  void Judge(HeldPtr held);
+  // A sample's place among those that are judged together: what they ask the control is one statement.
+  struct Place {
+    std::shared_ptr<cache::Gathering> gathering;
+    size_t index;
+  };
+  void Judge(HeldPtr held, const Place& place = {});
   void NoteChange(Held* held);
   void JudgeBeside(const std::string& id, HeldPtr held);
-  void JudgeAfter(const std::string& id, HeldPtr held);
+  void JudgeAfter(const std::string& id, HeldPtr held, const Place& place);
   Episode* Find(const std::string& id);
   Episode* Open(const std::string& id, HeldPtr held, diff::FreshnessCase rule);
   void Join(Episode* episode, HeldPtr held);
   void LookAgain(const std::string& id, uint64_t turn);
   void LookIntoStore(const std::string& id, Episode* episode);
-  void AskControl(const std::string& id, Episode* episode);
+  void AskControl(const std::string& id, Episode* episode, const Place& place = {});
   void Advance(const std::string& id, Episode* episode, const diff::Step& step);
   // Before an episode is confirmed, as `step` has it.
   void CheckTwins(const std::string& id, Episode* episode, const diff::Step& step);
