@@ -68,6 +68,7 @@ Outcome Recall(const RecallSize& size, const Progress& progress);
 // same with none; and its memory when the database hangs.
 //
 //   p99_ratio_sampled_over_unsampled       over all calls of each; ..._median over the rounds
+//   verification_us_of_replica_per_read, ..._of_database_per_read   processor time that verifying adds
 //   verified_share                         of the sampled reads, those that came to a verdict
 //   verifier_bytes_peak, verifier_bytes_cap, verifier_rss_growth_bytes
 struct CostSize {
