@@ -202,6 +202,7 @@ struct Replica::Parts {
   std::unique_ptr<cache::PostgresControl> control_pool;
   std::unique_ptr<cache::AdmittedControl> control;  // What callers wait for.
   std::unique_ptr<cache::PostgresControl> verification_control;
+  std::unique_ptr<cache::GatheringControl> gathering_control;  // Over that one.
   std::unique_ptr<cache::PostgresControl> twin_control;
   std::shared_ptr<const cache::TlsContext> redis_tls;  // Null: no TLS.
   std::unique_ptr<cache::RedisStore> store;
@@ -397,6 +398,8 @@ void Replica::Parts::BuildVerification() {
       control_pool.get(), &clock, &metrics);
   verification_control = std::make_unique<cache::PostgresControl>(
       ControlOptions("verify", options.verification.connections, options.verification.queue), &clock, &metrics);
+  gathering_control = std::make_unique<cache::GatheringControl>(
+      cache::GatheringControl::Options{.pool = "verify"}, verification_control.get(), &background, &clock, &metrics);
   // One pair at a time, on two connections; the verifier hands it no more.
   twin_control = std::make_unique<cache::PostgresControl>(ControlOptions("twins", 1, kTwinsQueue), &clock, &metrics);
   store = std::make_unique<cache::RedisStore>(RedisOptions(), &background, &clock, &random);
@@ -449,7 +452,7 @@ void Replica::Parts::BuildVerification() {
                         .redaction_secret = redaction_secret,
                         .sealer = sealer},
       Verifier::Deps{.store = store.get(),
-                     .control = verification_control.get(),
+                     .control = gathering_control.get(),
                      .twins = twin_control.get(),
                      .noise = &noise,
                      .filler = filler.get(),

@@ -30,13 +30,13 @@ void Gathering::Settle(size_t place) {
 
 GatheringControl::GatheringControl(Options options, Control* control, base::Executor* executor,
                                    const base::Clock* clock, base::Metrics* metrics)
-    : options_(options),
+    : options_(std::move(options)),
       control_(control),
       executor_(executor),
       clock_(clock),
-      saved_(
-          metrics->AddCounter("shadowline_batch_statements_saved_total",
-                              "Control statements that were not run because another one answered their read, too.")) {}
+      saved_(metrics->AddCounter("shadowline_batch_statements_saved_total",
+                                 "Control statements that were not run because another one answered their read, too.",
+                                 {{"pool", options_.pool}})) {}
 
 void GatheringControl::Load(Query query, absl::Duration timeout, base::Executor* reply_on, Callback done) {
   if (query.gathering == nullptr) return control_->Load(std::move(query), timeout, reply_on, std::move(done));

@@ -1,5 +1,6 @@
 // GatheringControl makes one statement of what the reads of a batch load, for each endpoint, tenant and identity among
-// them. One stands in each lane, before the control that the lanes share.
+// them. One stands in each lane, before the control that the lanes share, and one before that of verification, where
+// the samples that are judged together are a batch.
 //
 //   auto gathering = std::make_shared<Gathering>(reads.size());
 //   control.Load({..., .gathering = gathering, .place = i}, ...);   // the load of read i, whenever it comes to it
@@ -58,6 +59,7 @@ class Gathering {
 class GatheringControl final : public Control {
  public:
   struct Options {
+    std::string pool = "control";  // A label in the metrics.
     absl::Duration wait_max = absl::Milliseconds(2);
   };
 

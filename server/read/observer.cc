@@ -8,7 +8,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/hash.h"
-#include "base/log.h"
 #include "base/status.h"
 #include "cache/origin/control.h"
 #include "diff/compare/compare.h"
@@ -187,10 +186,7 @@ struct Observer::Counters {
         given_up(metrics->AddCounter("shadowline_observed_given_up_total",
                                      "Observed reads whose callers did not look again in time.")),
         against_flag(metrics->AddCounter("shadowline_observed_against_flag_total",
-                                         "Observed reads that were served from the cache against their decision.")),
-        divergences(metrics->AddCounter("shadowline_divergences_total", "Confirmed divergences.")),
-        unsafe(metrics->AddCounter("shadowline_unsafe_divergences_total",
-                                   "Confirmed divergences that nobody may be served, not even rarely.")) {
+                                         "Observed reads that were served from the cache against their decision.")) {
     for (int i = 0; i < static_cast<int>(verdicts.size()); ++i) {
       verdicts[i] = metrics->AddCounter("shadowline_verdicts_total", "Verdicts on sampled reads.",
                                         {{"verdict", std::string(diff::VerdictName(static_cast<Verdict>(i)))}});
@@ -218,8 +214,6 @@ struct Observer::Counters {
   base::Gauge* reads;
   base::Counter* given_up;
   base::Counter* against_flag;
-  base::Counter* divergences;
-  base::Counter* unsafe;
   std::array<base::Counter*, static_cast<int>(Verdict::kShed) + 1> verdicts;
   base::Counter* look_again;
   base::Counter* joined;
@@ -233,7 +227,10 @@ struct Observer::Counters {
 };
 
 Observer::Observer(Options options, Deps deps)
-    : options_(std::move(options)), deps_(std::move(deps)), counters_(std::make_unique<Counters>(deps_.metrics)) {}
+    : options_(std::move(options)),
+      deps_(std::move(deps)),
+      counters_(std::make_unique<Counters>(deps_.metrics)),
+      announcer_(deps_.metrics) {}
 
 Observer::~Observer() = default;
 
@@ -522,17 +519,7 @@ v1::Judgement Observer::Conclude(Report* report, const diff::FreshnessCase& rule
     judgement = SettledAs(settled, step.why);
   }
   if (divergence.has_value()) {
-    counters_->divergences->Add();
-    const bool unsafe = !divergence->unsafe.empty();
-    if (unsafe) counters_->unsafe->Add();
-    base::Log(unsafe ? base::Level::kError : base::Level::kWarning,
-              unsafe ? "unsafe_divergence_confirmed" : "divergence_confirmed",
-              {{"id", divergence->id},
-               {"unsafe", divergence->unsafe},
-               {"endpoint", divergence->evidence.endpoint},
-               {"fingerprint", divergence->fingerprint},
-               {"cause", divergence->cause},
-               {"after_cutover", divergence->after_cutover}});
+    announcer_.Announce(*divergence);
     deps_.record(*std::move(divergence));
   }
   return judgement;
@@ -595,35 +582,21 @@ std::string Observer::TokenFor(const Report& report, const diff::FreshnessCase& 
 
 diff::Divergence Observer::DivergenceOf(const Report& report, const diff::FreshnessCase& rule, const diff::Step& step,
                                         const diff::Comparison& comparison) const {
-  const cache::Endpoint& endpoint = *report.query.endpoint;
-  diff::Divergence divergence;
-  divergence.id = report.DivergenceId();
-  divergence.fingerprint = diff::Fingerprint(endpoint.name, comparison.patterns);
-  divergence.key = report.token.decision().key();
-  divergence.fill = absl::BytesToHexString(report.token.fill());
-  divergence.differences = comparison.differences;
-  divergence.differences_total = comparison.differences_total;
-  divergence.patterns = comparison.patterns;
-  divergence.rule = std::string(diff::ProofName(step.proof));
-  divergence.unsafe = UnsafeBecause(endpoint, report.recognised.stranger);
-  divergence.freshness = endpoint.freshness;
-  divergence.filled_at = absl::UnixEpoch();  // Nobody knows.
-  divergence.served_at = rule.served_at();
-  for (const diff::Look& look : rule.looks()) {
-    divergence.observations.push_back({look.candidate_at, look.candidate == diff::Look::Candidate::kSameFill,
-                                       look.control_at, look.control == diff::Look::Control::kDiffers, ""});
-  }
-  divergence.after_cutover = report.token.decision().after_cutover();
-  divergence.confirmed_at = deps_.clock->Now();
-  const diff::Cause cause = diff::ProbableCause({.control_found = report.control_found,
-                                                 .candidate_found = report.candidate_found,
-                                                 .filled_at = rule.served_at(),
-                                                 .confirmed_at = rule.looks().back().candidate_at,
-                                                 .freshness = endpoint.freshness,
-                                                 .external = true,
-                                                 .stranger = report.recognised.stranger,
-                                                 .named = report.recognised.named,
-                                                 .patterns = comparison.patterns});
+  const Finding finding{.query = report.query,
+                        .id = report.DivergenceId(),
+                        .key = report.token.decision().key(),
+                        .fill = report.token.fill(),
+                        .difference = {comparison, {}},
+                        .rule = rule,
+                        .proof = step.proof,
+                        .control_found = report.control_found,
+                        .candidate_found = report.candidate_found,
+                        .stranger = report.recognised.stranger,
+                        .named = report.recognised.named,
+                        .after_cutover = report.token.decision().after_cutover(),
+                        .confirmed_at = deps_.clock->Now()};
+  diff::Divergence divergence = server::DivergenceOf(finding);
+  const diff::Cause cause = diff::ProbableCause(CauseInputsOf(finding));
   divergence.cause = cause.name;
   divergence.cause_evidence = cause.evidence;
   return divergence;

@@ -65,6 +65,7 @@
 #include "diff/verdict/freshness.h"
 #include "server/read/catalog_holder.h"
 #include "server/read/comparer.h"
+#include "server/read/finding.h"
 #include "server/read/recogniser.h"
 #include "server/read/tokens.h"
 #include "shadowline/v1/observe.pb.h"
@@ -182,6 +183,7 @@ class Observer {
   const Options options_;
   const Deps deps_;
   const std::unique_ptr<Counters> counters_;
+  const Announcer announcer_;
   Recogniser recogniser_;
   base::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

@@ -10,22 +10,25 @@
 #include "absl/strings/str_cat.h"
 #include "base/hash.h"
 #include "base/log.h"
-#include "cache/key/key.h"
+#include "cache/origin/gathering_control.h"
 #include "cache/origin/snapshot.h"
 #include "diff/compare/instant.h"
-#include "diff/verdict/cause.h"
 #include "diff/verdict/noise.h"
 #include "diff/verdict/owner.h"
 #include "diff/verdict/twin_check.h"
 #include "server/read/candidate.h"
+#include "server/read/finding.h"
 #include "server/read/recogniser.h"
 
 namespace shadowline::server {
 namespace {
 
-// Samples are judged together, at most this late: waking the executor for each of them cost a busy lane, which shares
-// its processor, more than the judging.
-constexpr absl::Duration kGather = absl::Milliseconds(4);
+// Samples are judged together, and what they ask the control is one statement, at most this late: a statement for each
+// of them, and a waking of its thread and of the executor, cost the callers' processors four times as much. A write
+// that comes in between opens an episode for nothing, so it is short beside any freshness bound.
+constexpr absl::Duration kGather = absl::Milliseconds(25);
+// Of its statement's timeouts, for how many a sample waits for the control.
+constexpr int kPatience = 4;
 
 using diff::Look;
 using diff::Verdict;
@@ -44,15 +47,8 @@ constexpr double kLeastPerSecond = 1;
 constexpr int kChecksFailedMost = 3;
 constexpr absl::Duration kCheckRetry = absl::Milliseconds(200);
 
-// How long an invalidation may take from its beginning, which its fences tell, to its last fence.
-constexpr absl::Duration kInvalidationTime = absl::Milliseconds(100);
-
-// Confirmed keys belong to one burst as long as the next one comes within this.
-constexpr absl::Duration kBurstGap = absl::Seconds(2);
 // By then the certifier has come to a snapshot that was taken now: it asks ten times a second.
 constexpr absl::Duration kCertifierBehind = absl::Milliseconds(250);
-// Entries of the small memories below; each is forgotten as a whole where they are more.
-constexpr size_t kRemembered = 10'000;
 
 // One fill of one key, with the very bytes it was seen with.
 std::string EpisodeId(const Sample& sample) {
@@ -102,21 +98,6 @@ Compared Narrowed(const Compared& whole, const diff::Comparison& left) {
   return narrowed;
 }
 
-// Those that a parameter is part of: their keys have something in common with what was wrong. A tag of a whole tenant
-// would take all that is right along.
-std::vector<std::string> SpecificTags(const cache::Endpoint& endpoint, const std::string& tenant,
-                                      const cache::Arguments& arguments) {
-  const std::vector<std::string> tags = cache::RenderTags(endpoint, tenant, arguments);
-  std::vector<std::string> specific;
-  for (size_t i = 0; i < tags.size(); ++i) {
-    if (std::any_of(endpoint.tags[i].begin(), endpoint.tags[i].end(),
-                    [](const cache::TagPiece& piece) { return piece.parameter >= 0; })) {
-      specific.push_back(tags[i]);
-    }
-  }
-  return specific;
-}
-
 cache::TagHashes HashesOf(const cache::Query& query) {
   return cache::HashesOf(*query.endpoint, query.tenant,
                          CandidateFences(*query.endpoint, query.tenant, query.arguments));
@@ -133,10 +114,7 @@ struct Verifier::Counters {
         episodes(metrics->AddGauge("shadowline_verification_episodes", "Episodes that are being judged.")),
         budget(metrics->AddGauge("shadowline_verification_budget_per_second",
                                  "Control queries that verification may add now.")),
-        boost(metrics->AddGauge("shadowline_verification_boost", "Part of the strata's shares that can be afforded.")),
-        divergences(metrics->AddCounter("shadowline_divergences_total", "Confirmed divergences.")),
-        unsafe(metrics->AddCounter("shadowline_unsafe_divergences_total",
-                                   "Confirmed divergences that nobody may be served, not even rarely.")) {
+        boost(metrics->AddGauge("shadowline_verification_boost", "Part of the strata's shares that can be afforded.")) {
     for (int i = 0; i < static_cast<int>(verdicts.size()); ++i) {
       verdicts[i] = metrics->AddCounter("shadowline_verdicts_total", "Verdicts on sampled reads.",
                                         {{"verdict", std::string(diff::VerdictName(static_cast<Verdict>(i)))}});
@@ -159,12 +137,6 @@ struct Verifier::Counters {
     fills_done = by_outcome(kFills, kFillsHelp, "done");
     fills_failed = by_outcome(kFills, kFillsHelp, "failed");
     fills_refused = by_outcome(kFills, kFillsHelp, "refused");
-    constexpr char kRepairs[] = "shadowline_repairs_total";
-    constexpr char kRepairsHelp[] = "Entries that were confirmed to be stale and removed.";
-    repairs_done = by_outcome(kRepairs, kRepairsHelp, "done");
-    repairs_failed = by_outcome(kRepairs, kRepairsHelp, "failed");
-    fences_done = by_outcome(kRepairs, kRepairsHelp, "fenced");
-    fences_failed = by_outcome(kRepairs, kRepairsHelp, "not_fenced");
     noise_episodes = metrics->AddCounter("shadowline_noise_episodes_total",
                                          "Episodes in which nothing differed but noise: inconclusive.");
     const auto shed = [metrics](const char* why) {
@@ -192,8 +164,6 @@ struct Verifier::Counters {
   base::Gauge* budget;
   base::Gauge* boost;
   std::array<base::Counter*, kShedEpisode + 1> budget_shed;
-  base::Counter* divergences;
-  base::Counter* unsafe;
   base::Counter* compared_first;
   base::Counter* compared_again;
   base::Counter* queries_ok;
@@ -201,10 +171,6 @@ struct Verifier::Counters {
   base::Counter* fills_done;
   base::Counter* fills_failed;
   base::Counter* fills_refused;
-  base::Counter* repairs_done;
-  base::Counter* repairs_failed;
-  base::Counter* fences_done;
-  base::Counter* fences_failed;
   base::Counter* noise_episodes;
   base::Counter* shed_queue;
   base::Counter* shed_budget;
@@ -261,17 +227,6 @@ struct Verifier::Episode {
   NearSource* near;                         // That a sample of the fill came from last.
 };
 
-// A divergence that waits for its tags' histories.
-struct Verifier::Report {
-  std::unique_ptr<Episode> closed;  // Its reads are settled once this is recorded.
-  diff::Divergence divergence;
-  diff::CauseInputs inputs;
-  std::string noise;  // What is known of the control's own at these places.
-  std::vector<std::pair<std::string, absl::StatusOr<absl::Time>>> tags;
-  size_t waiting = 0;
-  std::vector<std::string> specific;  // Tags whose fences are replaced.
-};
-
 Verifier::Verifier(Options options, Deps deps)
     : options_(std::move(options)),
       deps_(std::move(deps)),
@@ -279,14 +234,17 @@ Verifier::Verifier(Options options, Deps deps)
       counters_(std::make_unique<Counters>(deps_.metrics)),
       budget_(options_.queries_per_second, options_.burst),
       comparer_(options_.redaction_secret),
-      keeper_(options_.redaction_secret, options_.sealer),
       probe_({.twins = deps_.twins,
               .book = deps_.noise,
               .comparer = &comparer_,
               .spend = [this](double reserve, double queries) { return Spend(reserve, queries); },
               .executor = deps_.executor,
               .clock = deps_.clock,
-              .metrics = deps_.metrics}) {}
+              .metrics = deps_.metrics}),
+      reporter_(Keeper(options_.redaction_secret, options_.sealer), {.store = deps_.store,
+                                                                     .invalidator = deps_.invalidator,
+                                                                     .metrics = deps_.metrics,
+                                                                     .record = std::move(deps_.record)}) {}
 
 Verifier::~Verifier() = default;
 
@@ -305,13 +263,14 @@ void Verifier::Submit(Sample sample, absl::Duration candidate_latency) {
   std::optional<diff::Ledger::Ticket> ticket = deps_.ledger->Sampled(key, counted, sample.drawn.inclusion);
   if (!ticket.has_value()) return;  // The ledger is full, and has counted that.
   auto held = std::make_unique<Held>(usage_, std::move(sample), *std::move(ticket));
-  bool first;
+  size_t waiting;
   {
     base::MutexLock lock(&inbox_mutex_);
     inbox_.push_back(std::move(held));
-    first = inbox_.size() == 1;
+    waiting = inbox_.size();
   }
-  if (first) deps_.executor->PostAfter(kGather, [this] { JudgeInbox(); });
+  if (waiting == 1) deps_.executor->PostAfter(kGather, [this] { JudgeInbox(); });
+  if (waiting == cache::QuerySet::kMost) deps_.executor->Post([this] { JudgeInbox(); });
 }
 
 void Verifier::JudgeInbox() {
@@ -320,7 +279,11 @@ void Verifier::JudgeInbox() {
     base::MutexLock lock(&inbox_mutex_);
     gathered.swap(inbox_);
   }
-  for (HeldPtr& held : gathered) Judge(std::move(held));
+  const auto gathering = std::make_shared<cache::Gathering>(gathered.size());
+  for (size_t i = 0; i < gathered.size(); ++i) {
+    Judge(std::move(gathered[i]), {gathering, i});
+    gathering->Settle(i);
+  }
 }
 
 void Verifier::Missed(Drawn drawn, absl::Duration candidate_latency, bool fill) {
@@ -361,12 +324,12 @@ void Verifier::Shutdown(absl::AnyInvocable<void()> done) {
 }
 
 void Verifier::FinishShutdown() {
-  if (shutdown_done_ != nullptr && reports_.empty()) std::exchange(shutdown_done_, nullptr)();
+  if (shutdown_done_ != nullptr && reporter_.idle()) std::exchange(shutdown_done_, nullptr)();
 }
 
 // ---- Judging, on the executor ----
 
-void Verifier::Judge(HeldPtr held) {
+void Verifier::Judge(HeldPtr held, const Place& place) {
   if (stopping_.load()) {
     counters_->shed_stopping->Add();
     return Settle(held.get(), &held->ticket, Verdict::kShed);
@@ -377,7 +340,7 @@ void Verifier::Judge(HeldPtr held) {
     probe_.Measure(query, kReserveOfFills);
   }
   const std::string id = EpisodeId(held->sample);
-  held->sample.truth.has_value() ? JudgeBeside(id, std::move(held)) : JudgeAfter(id, std::move(held));
+  held->sample.truth.has_value() ? JudgeBeside(id, std::move(held)) : JudgeAfter(id, std::move(held), place);
   Gauge();
 }
 
@@ -430,7 +393,7 @@ void Verifier::JudgeBeside(const std::string& id, HeldPtr held) {
 }
 
 // CACHE: the candidate was served, and the control is read now.
-void Verifier::JudgeAfter(const std::string& id, HeldPtr held) {
+void Verifier::JudgeAfter(const std::string& id, HeldPtr held, const Place& place) {
   const Sample& sample = held->sample;
   if (auto match = matches_.find(id); match != matches_.end()) {
     const absl::Duration reach = std::min(sample.drawn.query.endpoint->freshness, options_.match_reuse);
@@ -450,7 +413,7 @@ void Verifier::JudgeAfter(const std::string& id, HeldPtr held) {
   look.candidate_at = At(sample.candidate_at);
   Episode* episode = Open(id, std::move(held), std::move(rule));
   episode->look = look;
-  AskControl(id, episode);
+  AskControl(id, episode, place);
 }
 
 Verifier::Episode* Verifier::Find(const std::string& id) {
@@ -520,12 +483,16 @@ void Verifier::LookIntoStore(const std::string& id, Episode* episode) {
                 CandidateFences(*query.endpoint, query.tenant, query.arguments), looked);
 }
 
-void Verifier::AskControl(const std::string& id, Episode* episode) {
-  const Drawn& drawn = episode->opener->sample.drawn;
+void Verifier::AskControl(const std::string& id, Episode* episode, const Place& place) {
+  cache::Query query = episode->opener->sample.drawn.query;
+  query.gathering = place.gathering;
+  query.place = place.index;
+  // Each statement has the endpoint's timeout. A set that was too much for it is cut up, and nobody waits here.
+  const absl::Duration patience = kPatience * query.endpoint->timeout;
   const absl::Duration asked_at = deps_.clock->Steady();
   episode->looking = true;
   episode->asked_at = asked_at;
-  deps_.control->Load(drawn.query, drawn.query.endpoint->timeout, deps_.executor,
+  deps_.control->Load(std::move(query), patience, deps_.executor,
                       [this, id, asked_at](absl::StatusOr<cache::ControlAnswer> answer) {
                         (answer.ok() ? counters_->queries_ok : counters_->queries_failed)->Add();
                         Episode* open = Find(id);
@@ -653,7 +620,7 @@ void Verifier::Close(std::string id, const diff::Step& step) {
   }
   // Counted once the divergence is recorded: a process that dies in between has lost these reads, not their proof.
   if (verdict == Verdict::kConfirmed) {
-    Confirm(std::move(episode));
+    Report(std::move(episode));
   } else {
     SettleAll(episode.get());
     episode.reset();
@@ -789,161 +756,52 @@ void Verifier::Keep(Episode* episode, Judgement judgement, const Look& look) {
   episode->last = std::move(judgement);
 }
 
-// ---- What is wrong: repaired and reported ----
+// ---- What is wrong ----
 
-void Verifier::Confirm(std::unique_ptr<Episode> closed) {
+void Verifier::Report(std::unique_ptr<Episode> closed) {
   const Episode& episode = *closed;
   const Sample& sample = episode.opener->sample;
   const cache::Endpoint& endpoint = *sample.drawn.query.endpoint;
-  const bool external = endpoint.external.has_value();
-  if (!external) {
-    // Only this very fill: what has replaced it is not known to be wrong.
-    deps_.store->Discard(sample.drawn.key, sample.fill, [this](absl::Status discarded) {
-      (discarded.ok() ? counters_->repairs_done : counters_->repairs_failed)->Add();
-    });
+  const Judgement& last = episode.last;
+  Finding finding{
+      .query = sample.drawn.query,
+      .evidence = episode.opener->ticket.key(),
+      .id = absl::BytesToHexString(
+          base::Digest128(absl::StrCat(EpisodeId(sample), absl::string_view("\0", 1), sample.drawn.window))),
+      .key = sample.drawn.key,
+      .fill = sample.fill,
+      .loaded_at = endpoint.external.has_value() ? std::nullopt : std::optional(sample.served.loaded_at),
+      .difference = last.difference,
+      .rule = episode.rule,
+      .proof = episode.end.proof,
+      .control_found = last.control_found,
+      .candidate_found = sample.served.found,
+      .stranger = last.stranger,
+      .named = last.named,
+      .noise = diff::NoiseEvidence(deps_.noise->Counts(NoiseKeyOf(sample.drawn.query)), last.difference.patterns),
+      .reads = 1 + episode.joined.size(),
+      .after_cutover = sample.drawn.after_cutover,
+      .confirmed_at = At(deps_.clock->Steady())};
+  if (finding.proof == diff::Proof::kByCommit) {
+    finding.committed_by = last.committed_by;
+    finding.transaction = last.transaction;
   }
-  // Near caches hear of that; should the one that served it have stopped listening, it is told.
-  if (episode.near != nullptr) episode.near->Drop(sample.drawn.key);
-
-  auto owned = std::make_unique<Report>();
-  Report* const report = owned.get();
-  reports_[report] = std::move(owned);
-  report->noise =
-      diff::NoiseEvidence(deps_.noise->Counts(NoiseKeyOf(sample.drawn.query)), episode.last.difference.patterns);
-  diff::Divergence& divergence = report->divergence;
-  divergence.evidence = episode.opener->ticket.key();
-  // Of the fill, so that whoever confirms it again, here or on another replica, reports the same divergence.
-  divergence.id = absl::BytesToHexString(
-      base::Digest128(absl::StrCat(EpisodeId(sample), absl::string_view("\0", 1), sample.drawn.window)));
-  divergence.fingerprint = diff::Fingerprint(endpoint.name, episode.last.difference.patterns);
-  // Also of an application's cache: its own key has values in it.
-  divergence.key = sample.drawn.key;
-  divergence.fill = absl::BytesToHexString(sample.fill);
-  divergence.differences = episode.last.difference.differences;
-  divergence.differences_total = episode.last.difference.differences_total;
-  divergence.patterns = episode.last.difference.patterns;
-  divergence.rule = std::string(diff::ProofName(episode.end.proof));
-  if (episode.end.proof == diff::Proof::kByCommit) {
-    divergence.committed_at = episode.last.committed_by;
-    divergence.transaction = episode.last.transaction;
-  }
-  divergence.unsafe = UnsafeBecause(endpoint, episode.last.stranger);
-  divergence.freshness = endpoint.freshness;
-  divergence.filled_at = external ? absl::UnixEpoch() : sample.served.loaded_at;
-  divergence.served_at = episode.rule.served_at();
-  for (const Look& look : episode.rule.looks()) {
-    divergence.observations.push_back({look.candidate_at, look.candidate == Look::Candidate::kSameFill, look.control_at,
-                                       look.control == Look::Control::kDiffers, look.snapshot});
-  }
-  divergence.reads_affected = 1 + episode.joined.size();
-  divergence.after_cutover = sample.drawn.after_cutover;
-  divergence.confirmed_at = At(deps_.clock->Steady());
-  keeper_.Seal(sample.drawn.query, episode.last.difference, &divergence);
-  report->inputs.control_found = episode.last.control_found;
-  report->inputs.candidate_found = sample.served.found;
-  report->inputs.freshness = endpoint.freshness;
-  report->inputs.stranger = episode.last.stranger;
-  report->inputs.named = episode.last.named;
-  report->inputs.patterns = divergence.patterns;
   if (const std::optional<cache::Standing> standing = StandingOf(sample);
       standing.has_value() && standing->certificate != cache::Certificate::kUnknown) {
-    report->inputs.captured = {.any = standing->certificate == cache::Certificate::kOutdated,
-                               .transaction = standing->newest,
-                               .at = standing->committed_at};
+    finding.captured = {.any = standing->certificate == cache::Certificate::kOutdated,
+                        .transaction = standing->newest,
+                        .at = standing->committed_at};
   }
-  CountBurst(sample, &report->inputs);
-  if (!external) report->specific = SpecificTags(endpoint, sample.drawn.query.tenant, sample.drawn.query.arguments);
-  report->inputs.external = external;
-  // Where nobody knows, the time by which it was there.
-  report->inputs.filled_at = external ? At(sample.served_at) : divergence.filled_at;
-  report->inputs.confirmed_at = episode.rule.looks().back().candidate_at;
-
-  const std::vector<std::string> tags =
-      cache::RenderTags(endpoint, sample.drawn.query.tenant, sample.drawn.query.arguments);
-  const std::vector<std::string> redacted = keeper_.RedactedTags(sample.drawn.query);
-  report->waiting = tags.size();
-  report->closed = std::move(closed);
-  if (tags.empty()) return Conclude(report);
-  for (size_t i = 0; i < tags.size(); ++i) {
-    report->tags.emplace_back(redacted[i], absl::UnknownError("not asked yet"));
-    deps_.store->ReadFence(cache::FenceKey(sample.drawn.query.tenant, tags[i]),
-                           [this, report, i](absl::StatusOr<cache::Fence> fence) {
-                             if (fence.ok()) {
-                               report->tags[i].second = fence->invalidated_at;
-                             } else {
-                               report->tags[i].second = fence.status();
-                             }
-                             if (--report->waiting == 0) Conclude(report);
-                           });
-  }
-}
-
-void Verifier::CountBurst(const Sample& sample, diff::CauseInputs* inputs) {
-  if (bursts_.size() >= kRemembered) bursts_.clear();
-  const absl::Duration now = deps_.clock->Steady();
-  Burst& burst =
-      bursts_[absl::StrCat(sample.drawn.query.endpoint->name, absl::string_view("\0", 1), sample.drawn.query.tenant)];
-  if (burst.keys == 0 || now - burst.last > kBurstGap) burst = {.since = now};
-  burst.last = now;
-  inputs->burst = ++burst.keys;
-  inputs->burst_since = At(burst.since);
-}
-
-void Verifier::Conclude(Report* report) {
-  // An invalidation that was under way during the confirming look may not have replaced the tag's fence by then, and
-  // the fence that it left no longer tells when the one before it was.
-  const absl::Time known_until = report->inputs.confirmed_at - kInvalidationTime;
-  std::string unknown;
-  for (auto& [tag, at] : report->tags) {
-    if (at.ok() && *at <= known_until) {
-      report->divergence.tags.emplace_back(tag, *at);
-    } else if (unknown.empty()) {
-      unknown = at.ok() ? absl::StrCat("Tag ", tag, " was invalidated while this was being confirmed.")
-                        : absl::StrCat("When tag ", tag, " was invalidated last is not known: ", at.status().message());
-    }
-  }
-  report->inputs.tags = report->divergence.tags;
-  diff::Cause cause = unknown.empty() || report->inputs.external ? diff::ProbableCause(report->inputs)
-                                                                 : diff::Cause{"unknown", std::move(unknown)};
-  report->divergence.cause = std::move(cause.name);
-  report->divergence.cause_evidence = std::move(cause.evidence);
-  if (!report->noise.empty()) absl::StrAppend(&report->divergence.cause_evidence, " ", report->noise);
-  counters_->divergences->Add();
-  const bool unsafe = !report->divergence.unsafe.empty();
-  if (unsafe) counters_->unsafe->Add();
-  base::Log(unsafe ? base::Level::kError : base::Level::kWarning,
-            unsafe ? "unsafe_divergence_confirmed" : "divergence_confirmed",
-            {{"id", report->divergence.id},
-             {"unsafe", report->divergence.unsafe},
-             {"endpoint", report->divergence.evidence.endpoint},
-             {"fingerprint", report->divergence.fingerprint},
-             {"cause", report->divergence.cause},
-             {"after_cutover", report->divergence.after_cutover}});
-  Fence(*report);
-  deps_.record(std::move(report->divergence));
-  SettleAll(report->closed.get());
-  reports_.erase(report);
-  Gauge();
-  FinishShutdown();
-}
-
-// Once in a freshness bound for each tag: its other keys, if they are wrong as well, are loaded again by then.
-void Verifier::Fence(const Report& report) {
-  if (deps_.invalidator == nullptr) return;
-  if (repaired_.size() >= kRemembered) repaired_.clear();
-  const absl::Duration now = deps_.clock->Steady();
-  std::vector<cache::TenantTag> tags;
-  for (const std::string& tag : report.specific) {
-    const std::string& tenant = report.divergence.evidence.tenant;
-    auto [repaired, first] = repaired_.try_emplace(absl::StrCat(tenant, absl::string_view("\0", 1), tag), now);
-    if (!first && now - repaired->second < report.divergence.freshness) continue;
-    repaired->second = now;
-    tags.push_back({tenant, tag});
-  }
-  if (tags.empty()) return;
-  deps_.invalidator->Invalidate(std::move(tags), {}, [this](absl::Status fenced) {
-    (fenced.ok() ? counters_->fences_done : counters_->fences_failed)->Add();
+  NearSource* const near = episode.near;
+  const std::string key = sample.drawn.key;
+  reporter_.Report(std::move(finding), [this, closed = std::move(closed)]() mutable {
+    SettleAll(closed.get());
+    closed.reset();
+    Gauge();
+    FinishShutdown();
   });
+  // Near caches hear of the repair; should the one that served it have stopped listening, it is told.
+  if (near != nullptr) near->Drop(key);
 }
 
 // ---- Warming the cache for shadow reads ----

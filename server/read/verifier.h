@@ -15,10 +15,8 @@
 //   4. Before it is confirmed, the control is read twice in one snapshot. What the two say differently is noise, and is
 //      taken out (diff/verdict/twin_check.h). If nothing is left, the episode is inconclusive; if what is left has not
 //      differed for long enough, it goes on.
-//   5. Confirmed: the stale entry is removed, so that it is not served again, and the divergence is handed to `record`;
-//      its reads are settled then, so that no count says confirmed before there is something to show for it.
-//      The fences of the tags that name the key's own data are replaced then, so that no load that began before can
-//      bring it back. An entry of an application's own cache is the application's to remove.
+//   5. Confirmed: it is repaired and reported (reporter.h), and its reads are settled once that is recorded, so that no
+//      count says confirmed before there is something to show for it.
 //
 // Somebody else's answer
 //   An external cache can serve what is another tenant's, another viewer's or another question's. It is recognised by
@@ -69,14 +67,13 @@
 #include "diff/compare/compare.h"
 #include "diff/evidence/evidence.h"
 #include "diff/evidence/ledger.h"
-#include "diff/verdict/cause.h"
 #include "diff/verdict/freshness.h"
 #include "server/read/back_off.h"
 #include "server/read/budget.h"
 #include "server/read/comparer.h"
-#include "server/read/keeper.h"
 #include "server/read/noise_probe.h"
 #include "server/read/recogniser.h"
+#include "server/read/reporter.h"
 
 namespace shadowline::server {
 
@@ -148,8 +145,10 @@ class Verifier {
   };
 
   struct Deps {
-    cache::Store* store = nullptr;      // Belongs to `executor`.
-    cache::Control* control = nullptr;  // The verification pool, apart from the callers'.
+    cache::Store* store = nullptr;  // Belongs to `executor`.
+    // The verification pool, apart from the callers'. A GatheringControl makes one statement of samples that are judged
+    // together; any other asks for each by itself.
+    cache::Control* control = nullptr;
     cache::TwinControl* twins = nullptr;
     diff::NoiseBook* noise = nullptr;
     cache::Filler* filler = nullptr;            // Over that store and control.
@@ -193,7 +192,6 @@ class Verifier {
 
  private:
   struct Episode;
-  struct Report;
   struct Judgement;
   struct Counters;
   // What all held samples amount to. Shared with them: an executor may outlive the verifier with samples in its queue.
@@ -219,12 +217,6 @@ class Verifier {
     absl::Duration at;     // When it was here.
     bool changed = false;  // It held something else before.
   };
-  // Keys of one endpoint and tenant that were confirmed shortly one after the other.
-  struct Burst {
-    absl::Duration since;
-    absl::Duration last;
-    size_t keys = 0;
-  };
   // A fill that equalled the control.
   struct Match {
     // When that statement was sent; -InfiniteDuration: not known, so that it proves no other read.
@@ -236,16 +228,21 @@ class Verifier {
   void Shed(const diff::EvidenceKey& key, base::Counter* why);
 
   void JudgeInbox();
-  void Judge(HeldPtr held);
+  // A sample's place among those that are judged together: what they ask the control is one statement.
+  struct Place {
+    std::shared_ptr<cache::Gathering> gathering;
+    size_t index;
+  };
+  void Judge(HeldPtr held, const Place& place = {});
   void NoteChange(Held* held);
   void JudgeBeside(const std::string& id, HeldPtr held);
-  void JudgeAfter(const std::string& id, HeldPtr held);
+  void JudgeAfter(const std::string& id, HeldPtr held, const Place& place);
   Episode* Find(const std::string& id);
   Episode* Open(const std::string& id, HeldPtr held, diff::FreshnessCase rule);
   void Join(Episode* episode, HeldPtr held);
   void LookAgain(const std::string& id, uint64_t turn);
   void LookIntoStore(const std::string& id, Episode* episode);
-  void AskControl(const std::string& id, Episode* episode);
+  void AskControl(const std::string& id, Episode* episode, const Place& place = {});
   void Advance(const std::string& id, Episode* episode, const diff::Step& step);
   // Before an episode is confirmed, as `step` has it.
   void CheckTwins(const std::string& id, Episode* episode, const diff::Step& step);
@@ -272,10 +269,7 @@ class Verifier {
   absl::Time CommittedBy(const Sample& sample, const Truth& truth) const;
   void Keep(Episode* episode, Judgement judgement, const diff::Look& look);
 
-  void Confirm(std::unique_ptr<Episode> closed);
-  void CountBurst(const Sample& sample, diff::CauseInputs* inputs);
-  void Conclude(Report* report);
-  void Fence(const Report& report);
+  void Report(std::unique_ptr<Episode> closed);
   void Fill(Drawn drawn);
   // Takes so many queries' tokens out of the budget, if more than `reserve` of it would be left.
   bool Spend(double reserve, double queries = 1);
@@ -300,16 +294,13 @@ class Verifier {
   // From here on the executor's alone.
   Budget budget_;
   Comparer comparer_;
-  const Keeper keeper_;
   NoiseProbe probe_;
+  Reporter reporter_;
   absl::flat_hash_map<std::string, std::unique_ptr<Episode>> episodes_;
   absl::flat_hash_map<std::string, Match> matches_;
   absl::flat_hash_map<uint64_t, Seen> seen_;  // By the hash of the key.
   Recogniser recogniser_;
-  absl::flat_hash_map<std::string, Burst> bursts_;             // By endpoint and tenant.
-  absl::flat_hash_map<std::string, absl::Duration> repaired_;  // By tenant and tag: when its fence was replaced.
   uint64_t turns_ = 0;
-  absl::flat_hash_map<Report*, std::unique_ptr<Report>> reports_;  // Under way.
   absl::AnyInvocable<void()> shutdown_done_;
 };
 

@@ -117,7 +117,7 @@ class GatheringControlTest : public testing::Test {
   }
   double Saved() const {
     const std::string exposed = metrics_.Expose();
-    const std::string name = "\nshadowline_batch_statements_saved_total ";
+    const std::string name = "\nshadowline_batch_statements_saved_total{pool=\"control\"} ";
     return std::stod(exposed.substr(exposed.find(name) + name.size()));
   }
 

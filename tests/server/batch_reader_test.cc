@@ -212,7 +212,7 @@ TEST(BatchReaderTest, MissesAreOneStatementAndAreAllFilled) {
   const uint64_t before = w.Queries();
   const auto misses = w.ReadBatch(Requests(0, 100));
   EXPECT_EQ(w.Queries() - before, 1u);
-  EXPECT_EQ(w.Metric("shadowline_batch_statements_saved_total"), 49);
+  EXPECT_EQ(w.Metric("shadowline_batch_statements_saved_total{pool=\"control\"}"), 49);
   for (int id = 0; id < 100; ++id) {
     const v1::ReadResponse& answer = misses->response.results(id).answer();
     EXPECT_EQ(answer.reason(), id < 50 ? v1::READ_REASON_CACHE_HIT : v1::READ_REASON_CACHE_MISS) << id;

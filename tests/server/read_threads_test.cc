@@ -183,7 +183,7 @@ TEST(ReadThreadsTest, LanesShareOneVerifierWhileFlagsAndCatalogsChange) {
   base::EventLoop background(&clock, "background");
   OneValueStore background_store(&background);
   cache::Filler background_filler({}, &background_store, &control, &flight, &background, &clock, &random);
-  Verifier verifier({.queries_per_second = 1e6, .burst = 1e6, .samples_max = 100, .match_reuse = absl::ZeroDuration()},
+  Verifier verifier({.queries_per_second = 1e6, .burst = 1e6, .samples_max = 300, .match_reuse = absl::ZeroDuration()},
                     {.store = &background_store,
                      .control = &control,
                      .twins = &control,

@@ -109,13 +109,14 @@ class ReadWorld {
         board(world.clock(), options.lease),
         ledger(world.clock()),
         gathering(options.gathering, &control, world.executor(), world.clock(), &metrics),
+        verification_gathering({.pool = "verify"}, &verification_control, world.executor(), world.clock(), &metrics),
         lane_filler({}, &lane_store, &gathering, &flight, world.executor(), world.clock(), world.random()),
         refresher({}, &lane_store, &refresh_control, &flight, world.executor(), world.clock(), world.random()),
         background_filler({}, &background_store, &verification_control, &flight, world.executor(), world.clock(),
                           world.random()),
         verifier(WithSecret(options.verifier),
                  {.store = &background_store,
-                  .control = &verification_control,
+                  .control = &verification_gathering,
                   .twins = &twin_control,
                   .noise = &noise,
                   .filler = &background_filler,
@@ -342,6 +343,7 @@ class ReadWorld {
   cache::NearCache near{{.max_bytes = 1 << 20}};
   cache::NearTerms near_terms{absl::ZeroDuration()};
   cache::GatheringControl gathering;
+  cache::GatheringControl verification_gathering;
   cache::Filler lane_filler;
   cache::Filler refresher;
   cache::Filler background_filler;

@@ -309,6 +309,47 @@ TEST(VerifierTest, LaterReadsOfTheSameFillJoinItsEpisode) {
   EXPECT_EQ(w.verification_control.queries(), 2u);
 }
 
+TEST(VerifierTest, SamplesThatComeTogetherAskTheControlWithOneStatement) {
+  ReadWorld w;
+  w.RouteCache(/*sample_ppm=*/0);
+  for (int id = 0; id < 20; ++id) {
+    w.Write(absl::StrCat(id));
+    w.Read(absl::StrCat(id));
+  }
+  w.world.RunUntilIdle();
+  w.Write("7");  // And nobody says so.
+  w.RouteCache(1'000'000);
+  const uint64_t before = w.verification_control.queries();
+  for (int id = 0; id < 20; ++id) w.Read(absl::StrCat(id));
+  w.world.RunFor(kDelta / 2);
+  EXPECT_EQ(w.verification_control.queries() - before, 1u);
+  EXPECT_EQ(w.Counts().matched, 19u);
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().confirmed, 1u) << "of 20 reads, the one that was wrong";
+  ASSERT_EQ(w.divergences.size(), 1u);
+  EXPECT_EQ(w.divergences[0].key, w.Key("7"));
+}
+
+TEST(VerifierTest, SamplesWhoseOneStatementTookTooLongAreAskedForOneByOne) {
+  ReadWorld w;
+  w.RouteCache(/*sample_ppm=*/0);
+  for (int id = 0; id < 5; ++id) {
+    w.Write(absl::StrCat(id));
+    w.Read(absl::StrCat(id));
+  }
+  w.world.RunUntilIdle();
+  w.RouteCache(1'000'000);
+  const uint64_t before = w.verification_control.queries();
+  w.verification_control.Hang(true);
+  for (int id = 0; id < 5; ++id) w.Read(absl::StrCat(id));
+  while (w.verification_control.queries() == before) ASSERT_TRUE(w.world.executor()->RunOne());
+  w.verification_control.Hang(false);  // What was asked until then has no answer within the statement's timeout.
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().matched, 5u);
+  EXPECT_EQ(w.Counts().errored, 0u);
+  EXPECT_EQ(w.verification_control.queries() - before, 1 + 5u);
+}
+
 TEST(VerifierTest, AHotKeyIsProvenByItsLastMatch) {
   ReadWorld w({.verifier = {.match_reuse = absl::Milliseconds(500)}});
   w.Write("1");
@@ -385,7 +426,7 @@ TEST(VerifierTest, AnOpenEpisodeHearsWhatOtherReadsOfItsFillProve) {
   w.world.RunFor(absl::Milliseconds(400));
   set("1");  // Back again: the fill was not wrong for long.
   w.Read("1");
-  w.world.RunFor(absl::Milliseconds(10));
+  w.world.RunFor(absl::Milliseconds(50));
   EXPECT_EQ(w.Counts().matched, 1u);
   EXPECT_EQ(w.Counts().inconclusive, 1u);
   // And wrong again: a new episode with looks of its own.
@@ -626,7 +667,7 @@ TEST(VerifierTest, MeasuringNoiseIsLeftOutBeforeAnySampleIs) {
   w.Read("1");
   for (int i = 0; i < 7; ++i) {
     w.Read("1");
-    w.world.RunFor(absl::Milliseconds(20));
+    w.world.RunFor(absl::Milliseconds(50));
   }
   // Half of the bucket is for samples and looks alone.
   EXPECT_EQ(w.Counts().shed, 0u);

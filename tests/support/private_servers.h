@@ -1,6 +1,7 @@
-// A private PostgreSQL and a private Redis for one test program (and for the demo): own data folders under a scratch folder,
-// own unix sockets, TCP ports chosen by the kernel, the packages' binaries. Nothing of the machine's own is touched, and
-// everything is gone at the end, also when the process dies (the servers get SIGKILL when their parent does).
+// A private PostgreSQL and a private Redis for one test program (and for the demo): own data folders under a scratch
+// folder, own unix sockets, TCP ports chosen by the kernel, the packages' binaries. Nothing of the machine's own is
+// touched, and everything is gone at the end, also when the process dies (the servers get SIGKILL when their parent
+// does).
 //
 //   PrivatePostgres postgres;                     // aborts with a message where it cannot start: never skips
 //   pqxx::connection c(postgres.ConnectionString("postgres"));
@@ -27,12 +28,13 @@ class ScratchFolder {
   std::string path_;
 };
 
-// A child process whose output goes to a file; killed (SIGKILL) and reaped by the destructor, and by the kernel should this
-// process die first.
+// A child process whose output goes to a file; killed (SIGKILL) and reaped by the destructor, and by the kernel should
+// this process die first.
 class ChildProcess {
  public:
   ChildProcess() = default;
-  // Starts `arguments[0]` (a path, or a name on PATH). `environment` entries are NAME=VALUE and are added to this process's.
+  // Starts `arguments[0]` (a path, or a name on PATH). `environment` entries are NAME=VALUE and are added to this
+  // process's.
   ChildProcess(std::vector<std::string> arguments, const std::string& output_file,
                std::vector<std::string> environment = {}, uid_t run_as = static_cast<uid_t>(-1));
   ChildProcess(ChildProcess&& other) noexcept;
@@ -63,6 +65,7 @@ class PrivatePostgres {
   // libpq connection string over the unix socket. `Url` is the same over TCP.
   std::string ConnectionString(const std::string& database = "postgres") const;
   int port() const { return port_; }
+  pid_t pid() const { return server_.pid(); }  // Of the process that starts those that answer.
   // Creates an empty database with a fresh name and returns that name.
   std::string CreateDatabase();
   // Runs a SQL script with psql in `database`; aborts with its output where it fails.

@@ -60,6 +60,7 @@ Outcome Recall(const RecallSize& size, const Progress& progress);
 // same with none.
 //
 //   p99_ratio_sampled_over_unsampled       over all calls of each; ..._median over the rounds
+//   verification_us_of_replica_per_read, ..._of_database_per_read   processor time that verifying adds
 //   verified_share                         of the sampled reads, those that came to a verdict
 struct CostSize {
   int rounds = 40;

@@ -126,7 +126,10 @@ v1::Report Operator::Report(const std::string& family) {
 }
 
 World::World(const Options& options)
-    : extra_config_(options.extra_config), role_(options.role), database_(postgres_.CreateDatabase()) {
+    : hurried_(options.hurried),
+      extra_config_(options.extra_config),
+      role_(options.role),
+      database_(postgres_.CreateDatabase()) {
   {
     pqxx::connection connection(source());
     pqxx::work work(connection);
@@ -157,9 +160,9 @@ std::string World::state_source() const {
 }
 
 support::Shadowlined::Options World::NodeOptions(const std::string& name) const {
-  std::string config = absl::StrCat(
-      "lanes: 1\ncontroller: {tick: 100ms}\nevidence: {flush: 100ms, key: the-key-of-a-test-of-32-bytes-xx}\n",
-      extra_config_);
+  std::string config = absl::StrCat("lanes: 1\nevidence: {", hurried_ ? "flush: 100ms, " : "",
+                                    "key: the-key-of-a-test-of-32-bytes-xx}\n",
+                                    hurried_ ? "controller: {tick: 100ms}\n" : "", extra_config_);
   if (own_state_ != nullptr) absl::StrAppend(&config, "state: {url: \"", state_source(), "\"}\n");
   return {.name = name,
           .source = source(),

@@ -74,6 +74,7 @@ class World {
     std::string extra_config;  // Of each replica.
     size_t replicas = 2;
     bool standby = false;    // Makes one that is two seconds behind.
+    bool hurried = true;     // Counts and decides ten times as often as it would by default.
     bool own_state = false;  // Shadowline's own tables are in a server of their own.
     std::string role;        // As of the configuration's source.role.
   };
@@ -105,6 +106,7 @@ class World {
   support::Shadowlined::Options NodeOptions(const std::string& name) const;
 
   const base::SystemClock clock_;
+  const bool hurried_;
   const std::string extra_config_;
   const std::string role_;
   support::PrivatePostgres postgres_;

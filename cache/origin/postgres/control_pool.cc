@@ -8,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/numeric/bits.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/postgres/session.h"
@@ -308,10 +309,12 @@ PostgresControl::Answers PostgresControl::Execute(Worker* worker, const Job& job
   }
 }
 
-// What a set or a pair takes depends on how many it is for.
 void PostgresControl::Report(const Job& job, absl::Duration took, const absl::Status& status) const {
-  if (options_.ran == nullptr || job.twice || job.queries.arguments.size() != 1) return;
-  options_.ran(job.queries.endpoint->statement_id, took, status);
+  const size_t reads = job.queries.arguments.size();
+  if (options_.ran == nullptr || job.twice || (reads > 1 && absl::IsDeadlineExceeded(status))) return;
+  const Endpoint& endpoint = *job.queries.endpoint;
+  options_.ran(reads == 1 ? endpoint.statement_id : absl::StrCat(SetStatementId(endpoint), "/", absl::bit_width(reads)),
+               took, status);
 }
 
 PostgresControl::Answers PostgresControl::Ask(Session* session, const Job& job) {

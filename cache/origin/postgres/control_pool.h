@@ -62,8 +62,9 @@ class PostgresControl final : public Control, public TwinControl {
     // Between attempts to connect; doubles from the first to the second. Reads fail at once meanwhile.
     absl::Duration reconnect_min = absl::Milliseconds(20);
     absl::Duration reconnect_max = absl::Seconds(1);
-    // Hears how each statement for one read went, and how long it took at the database; where no database was reached,
-    // too. On the pool's threads. May be empty.
+    // Hears how each statement went, and how long it took at the database; where no database was reached, too. What a
+    // set takes depends on its size: sets of about the same size go by one name, and those that were too large for
+    // their timeout are not told. On the pool's threads. May be empty.
     std::function<void(absl::string_view statement, absl::Duration took, const absl::Status& status)> ran = nullptr;
   };
 
