@@ -17,11 +17,13 @@ using support::Outcome;
 using support::Progress;
 
 // The bugs, each in an application's own cache and against the managed one, and afterwards a search for the canary
-// texts that were in every row and in the names of the viewers.
+// texts that Shadowline was shown in all ways (canaries.h).
 //
-//   bugs_total, bugs_right, managed_right, bugs: [{"id", "expected", "got", "seconds_to_detect", "naive", "managed",
-//   ...}] naive: {tool: {"missed", "cried_wolf"}} canaries_found   in Shadowline's tables, in what it wrote to Redis
-//   (the values of cached answers apart: they are the
+//   bugs_total, bugs_right, managed_right
+//   bugs: [{"id", "expected", "got", "seconds_to_detect", "naive", "managed", ...}]
+//   naive: {tool: {"missed", "cried_wolf"}}
+//   canaries_found   in Shadowline's tables, in what it wrote to Redis (the values of cached answers apart: they are
+//   the
 //                    cache), in logs and in metrics
 struct BugsSize {
   std::vector<std::string> only;  // Ids; empty: all.
