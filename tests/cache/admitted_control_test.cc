@@ -79,7 +79,7 @@ class StrainedDatabase final : public Control {
 
 // ---- Overload
 
-class OverloadTest : public testing::Test {
+class OverloadSimTest : public testing::Test {
  protected:
   struct Tally {
     int asked = 0;
@@ -125,7 +125,7 @@ class OverloadTest : public testing::Test {
   uint64_t next_row_ = 1;
 };
 
-TEST_F(OverloadTest, ThreeTimesTheLoadThatTheDatabaseCanDoKeepsItNearItsBest) {
+TEST_F(OverloadSimTest, ThreeTimesTheLoadThatTheDatabaseCanDoKeepsItNearItsBest) {
   Tally direct;
   Offer(&database_, "acme", 12'000, absl::Seconds(5), &direct);
   world_.RunUntilIdle();
@@ -148,7 +148,7 @@ TEST_F(OverloadTest, ThreeTimesTheLoadThatTheDatabaseCanDoKeepsItNearItsBest) {
   EXPECT_EQ(admitted.answered + admitted.refused, admitted.asked);
 }
 
-TEST_F(OverloadTest, TheLimitIsNeverExceededAndDoesNotDriftUpwards) {
+TEST_F(OverloadSimTest, TheLimitIsNeverExceededAndDoesNotDriftUpwards) {
   Tally tally;
   Offer(&control_, "acme", 12'000, absl::Seconds(60), &tally);
   world_.RunFor(absl::Seconds(5));
@@ -161,7 +161,7 @@ TEST_F(OverloadTest, TheLimitIsNeverExceededAndDoesNotDriftUpwards) {
   }
 }
 
-TEST_F(OverloadTest, TheLimitFollowsADatabaseThatSlowsDownAndRecovers) {
+TEST_F(OverloadSimTest, TheLimitFollowsADatabaseThatSlowsDownAndRecovers) {
   Tally tally;
   Offer(&control_, "acme", 12'000, absl::Seconds(60), &tally);
   world_.RunFor(absl::Seconds(20));
@@ -175,21 +175,21 @@ TEST_F(OverloadTest, TheLimitFollowsADatabaseThatSlowsDownAndRecovers) {
   EXPECT_GT(tally.answered - during, 0.7 * 20 * database_.Best());
 }
 
-TEST_F(OverloadTest, WithinItsMeansNothingIsRefused) {
+TEST_F(OverloadSimTest, WithinItsMeansNothingIsRefused) {
   Tally tally;
   Offer(&control_, "acme", 2'500, absl::Seconds(20), &tally);
   world_.RunUntilIdle();
   EXPECT_EQ(tally.answered, tally.asked);
 }
 
-TEST_F(OverloadTest, ABurstWaitsInLineAndIsServed) {
+TEST_F(OverloadSimTest, ABurstWaitsInLineAndIsServed) {
   Tally tally;
   for (int i = 0; i < 200; ++i) Ask(&control_, "acme", absl::StrCat(next_row_++), &tally);
   world_.RunUntilIdle();
   EXPECT_EQ(tally.answered, 200);
 }
 
-TEST_F(OverloadTest, AStatementThatIsSlowByNatureIsNoCongestion) {
+TEST_F(OverloadSimTest, AStatementThatIsSlowByNatureIsNoCongestion) {
   Tally quick, slow;
   Offer(&control_, "acme", 1'000, absl::Seconds(20), &quick);
   Offer(&control_, "acme", 50, absl::Seconds(20), &slow, /*endpoint=*/1);
@@ -197,7 +197,7 @@ TEST_F(OverloadTest, AStatementThatIsSlowByNatureIsNoCongestion) {
   EXPECT_EQ(quick.refused + slow.refused, 0);
 }
 
-TEST_F(OverloadTest, ATenantThatFloodsDoesNotKeepAnotherFromTheDatabase) {
+TEST_F(OverloadSimTest, ATenantThatFloodsDoesNotKeepAnotherFromTheDatabase) {
   Tally loud, quiet;
   Offer(&control_, "loud", 20'000, absl::Seconds(10), &loud);
   Offer(&control_, "quiet", 200, absl::Seconds(10), &quiet);
@@ -208,7 +208,7 @@ TEST_F(OverloadTest, ATenantThatFloodsDoesNotKeepAnotherFromTheDatabase) {
   EXPECT_GT(loud.answered, 0.7 * 10 * database_.Best());
 }
 
-TEST_F(OverloadTest, TheBackgroundGivesWayToCallers) {
+TEST_F(OverloadSimTest, TheBackgroundGivesWayToCallers) {
   Tally callers, background;
   Offer(&control_, "acme", 12'000, absl::Seconds(10), &callers);
   Offer(control_.background(), "acme", 2'000, absl::Seconds(10), &background);
@@ -222,7 +222,7 @@ TEST_F(OverloadTest, TheBackgroundGivesWayToCallers) {
   EXPECT_EQ(alone.answered, alone.asked);
 }
 
-TEST_F(OverloadTest, ADatabaseThatHangsIsSentNoMoreThanTheLimitAndRefusesTheRestSoon) {
+TEST_F(OverloadSimTest, ADatabaseThatHangsIsSentNoMoreThanTheLimitAndRefusesTheRestSoon) {
   database_.SlowDown(1e6);
   Tally tally;
   Offer(&control_, "acme", 12'000, absl::Seconds(2), &tally);
