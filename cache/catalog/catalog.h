@@ -86,7 +86,9 @@ struct Endpoint {
   std::string committed_at;               // Where the answer says when it was committed; empty: nowhere.
   uint32_t noise_ppm = 10'000;            // Share of the verified reads whose control is read twice.
   bool observed = false;                  // The application reads both sides; there is no statement.
-  absl::Duration evidence_ttl;            // How long shown values are kept.
+  // Of an observed endpoint: what it may report as a message. Null: nothing.
+  std::shared_ptr<const diff::MessageReader> message;
+  absl::Duration evidence_ttl;  // How long shown values are kept.
   // Names the prepared statement: a digest over sql, shape and parameter types, so that revisions with the same
   // statement share it.
   std::string statement_id;

@@ -246,10 +246,11 @@ class Compiler {
       Refuse(path + ".warm", absl::StrCat(endpoint.warm, " is out of range; expected at most ", kMostWarm));
     }
     if (declared.observed()) {
-      CompileObserved(path, &endpoint);
-    } else if (declared.has_external()) {
-      CompileExternal(path, declared.external(), &endpoint);
+      CompileObserved(path, declared, &endpoint);
+    } else if (!declared.message().empty()) {
+      Refuse(path + ".message", "only an observed endpoint has one; remove it, or say it in `external`");
     }
+    if (declared.has_external() && !declared.observed()) CompileExternal(path, declared.external(), &endpoint);
     CompileVerification(path, declared, &endpoint);
     AddDigests(declared, &endpoint);
     return endpoint;
@@ -410,7 +411,7 @@ class Compiler {
     }
   }
 
-  void CompileObserved(const std::string& path, Endpoint* endpoint) {
+  void CompileObserved(const std::string& path, const v1::Endpoint& declared, Endpoint* endpoint) {
     // What says how a side is read, or kept.
     RefuseDeclared(path,
                    {"sql", "result", "timeout", "ttl", "negative_ttl", "tags", "schema", "compress_above", "near",
@@ -418,6 +419,7 @@ class Compiler {
                    "the application reads both sides of this one, so it means nothing here; remove it, or observed");
     endpoint->observed = true;
     endpoint->refresh_early = false;
+    if (!declared.message().empty()) endpoint->message = FindMessage(path + ".message", declared.message());
   }
 
   void CompileExternal(const std::string& path, const v1::External& declared, Endpoint* endpoint) {

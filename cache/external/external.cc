@@ -79,7 +79,9 @@ absl::StatusOr<ExternalAnswer> DecodeExternal(const Endpoint& endpoint, absl::st
   if (external.not_found.has_value() && text == *external.not_found) return Answer(false, "", "");
   std::string json;
   if (external.format == ExternalCache::Format::kProtobuf) {
-    ASSIGN_OR_RETURN(json, external.message->ToJson(text));
+    absl::StatusOr<std::string> read = external.message->ToJson(text);
+    if (!read.ok()) return absl::DataLossError(read.status().message());
+    json = *std::move(read);
     text = json;
   }
   ASSIGN_OR_RETURN(const std::vector<absl::string_view> parts, Parts(external, text));

@@ -93,6 +93,8 @@ void AppendFloat(std::string* out, Float value) {
 
 class Writer {
  public:
+  explicit Writer(size_t max_bytes) : max_bytes_(max_bytes) {}
+
   absl::StatusOr<std::string> Run(const pb::Message& message) {
     Append(message);
     MayGoOn();
@@ -101,14 +103,14 @@ class Writer {
   }
 
  private:
-  void Fail(absl::string_view what) {
-    if (fault_.ok()) fault_ = absl::DataLossError(what);
+  void Fail(absl::Status fault) {
+    if (fault_.ok()) fault_ = std::move(fault);
   }
 
   // Whether there is room for more, and all is well.
   bool MayGoOn() {
-    if (out_.size() > kMaxMessageJsonBytes) {
-      Fail(absl::StrCat("as JSON the message is larger than ", kMaxMessageJsonBytes, " bytes"));
+    if (out_.size() > max_bytes_) {
+      Fail(absl::ResourceExhaustedError(absl::StrCat("as JSON the message is larger than ", max_bytes_, " bytes")));
     }
     return fault_.ok();
   }
@@ -235,7 +237,8 @@ class Writer {
         const std::string& text = item ? reflection.GetRepeatedStringReference(message, &field, index, &scratch)
                                        : reflection.GetStringReference(message, &field, &scratch);
         if (field.type() == pb::FieldDescriptor::TYPE_BYTES) return AppendBytes(&out_, text);
-        if (!simdjson::validate_utf8(text)) Fail(absl::StrCat("the text in ", field.full_name(), " is not UTF-8"));
+        if (!simdjson::validate_utf8(text))
+          Fail(absl::DataLossError(absl::StrCat("the text in ", field.full_name(), " is not UTF-8")));
         return AppendQuoted(&out_, text);
       }
       case pb::FieldDescriptor::CPPTYPE_MESSAGE:
@@ -308,6 +311,7 @@ class Writer {
     }
   }
 
+  const size_t max_bytes_;
   std::string out_;
   absl::Status fault_;
 };
@@ -339,16 +343,18 @@ absl::StatusOr<std::shared_ptr<const MessageReader>> MessageReader::Create(absl:
   return std::shared_ptr<const MessageReader>(new MessageReader(std::move(impl)));
 }
 
-absl::StatusOr<std::string> MessageReader::ToJson(absl::string_view bytes) const {
+absl::StatusOr<std::string> MessageReader::ToJson(absl::string_view bytes, size_t max_bytes) const {
   pb::Arena arena;
   pb::Message* message = impl_->prototype->New(&arena);
   const std::string& name = impl_->prototype->GetDescriptor()->full_name();
-  if (bytes.size() > kMaxMessageJsonBytes ||
-      !message->ParsePartialFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+  if (bytes.size() > max_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat("the message is larger than ", max_bytes, " bytes"));
+  }
+  if (!message->ParsePartialFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     return absl::DataLossError(absl::StrCat("the bytes are no ", name, ": cut short, or not Protobuf"));
   }
   if (!message->IsInitialized()) return absl::DataLossError(absl::StrCat("a required field of ", name, " is missing"));
-  return Writer().Run(*message);
+  return Writer(max_bytes).Run(*message);
 }
 
 }  // namespace shadowline::diff

@@ -18,7 +18,7 @@
 //   fixed numbers as unsigned numbers, all else as Base64; several of one number as an array.
 //
 // Threads: immutable, thread-safe.
-// Limits:  kMaxMessageJsonBytes of text, Protobuf's own 100 levels; beyond them kDataLoss.
+// Limits:  kMaxMessageJsonBytes, or the caller's fewer, of text; Protobuf's own 100 levels.
 #ifndef SHADOWLINE_DIFF_MESSAGE_MESSAGE_READER_H_
 #define SHADOWLINE_DIFF_MESSAGE_MESSAGE_READER_H_
 
@@ -42,9 +42,10 @@ class MessageReader {
                                                                      absl::string_view message);
   ~MessageReader();
 
-  // kDataLoss: the bytes are no such message (cut short, a text that is not UTF-8, a required field missing), or too
-  // large. The message never repeats what is there.
-  absl::StatusOr<std::string> ToJson(absl::string_view bytes) const;
+  // kDataLoss: the bytes are no such message (cut short, deeper than the limit, a text that is not UTF-8, a required
+  // field missing). kResourceExhausted: they, or their JSON, are larger than `max_bytes`. Neither repeats what is
+  // there.
+  absl::StatusOr<std::string> ToJson(absl::string_view bytes, size_t max_bytes = kMaxMessageJsonBytes) const;
 
  private:
   struct Impl;

@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "cache/origin/control.h"
 #include "diff/compare/compare.h"
+#include "diff/message/message_reader.h"
 #include "diff/verdict/cause.h"
 
 namespace shadowline::server {
@@ -42,7 +43,7 @@ absl::Status CheckAnswer(absl::string_view side, const v1::ObservedAnswer& answe
   switch (answer.outcome()) {
     case v1::OBSERVED_OUTCOME_FOUND:
       if (answer.content_case() == v1::ObservedAnswer::CONTENT_NOT_SET) {
-        return refuse("json", "missing; an answer that was found is said as json, or as a digest");
+        return refuse("json", "missing; an answer that was found is said as json, as a message, or as a digest");
       }
       break;
     case v1::OBSERVED_OUTCOME_MISS:
@@ -52,13 +53,14 @@ absl::Status CheckAnswer(absl::string_view side, const v1::ObservedAnswer& answe
     case v1::OBSERVED_OUTCOME_NOT_FOUND:
     case v1::OBSERVED_OUTCOME_FAILED:
       if (answer.content_case() != v1::ObservedAnswer::CONTENT_NOT_SET) {
-        return refuse("outcome", "there is an answer beside it; expected FOUND, or no json and no digest");
+        return refuse("outcome", "there is an answer beside it; expected FOUND, or nothing beside it");
       }
       break;
     default:
       return refuse("outcome", "missing; expected FOUND, NOT_FOUND, MISS or FAILED");
   }
   if (answer.json().size() > kJsonBytesMax) return refuse("json", "longer than 1 MiB; report digests instead");
+  if (answer.message().size() > kJsonBytesMax) return refuse("message", "longer than 1 MiB; report digests instead");
   if (answer.has_digest() && (answer.digest().empty() || answer.digest().size() > kDigestBytesMax)) {
     return refuse("digest", "expected 1 to 64 bytes");
   }
@@ -87,7 +89,8 @@ absl::Status CheckShape(const v1::ObservedRead& observation) {
   const v1::ObservedAnswer::ContentCase other = observation.control().content_case();
   const v1::ObservedAnswer::ContentCase none = v1::ObservedAnswer::CONTENT_NOT_SET;
   if (one != none && other != none && one != other) {
-    return absl::InvalidArgumentError("control: a digest cannot be compared with json; report both sides alike");
+    return absl::InvalidArgumentError(
+        "control: json, a message and a digest cannot be compared with each other; report both sides alike");
   }
   if (observation.served() == v1::SOURCE_NEAR_CACHE || !v1::Source_IsValid(observation.served())) {
     return absl::InvalidArgumentError("served: expected SOURCE_DATABASE or SOURCE_CACHE");
@@ -107,16 +110,30 @@ bool Answered(const v1::ObservedAnswer& answer) {
   return answer.outcome() == v1::OBSERVED_OUTCOME_FOUND || answer.outcome() == v1::OBSERVED_OUTCOME_NOT_FOUND;
 }
 
-// A digest is compared as the JSON text of its hexadecimal digits.
-std::string BodyOf(const v1::ObservedAnswer& answer) {
-  return answer.has_digest() ? absl::StrCat("\"", absl::BytesToHexString(answer.digest()), "\"") : answer.json();
+// The JSON text as which an answer is compared. A digest is that of its hexadecimal digits.
+// kInvalidArgument, with the field and the remedy: it cannot be had. kDataLoss: the bytes are no such message.
+absl::StatusOr<std::string> BodyOf(absl::string_view side, const v1::ObservedAnswer& answer,
+                                   const cache::Endpoint& endpoint) {
+  if (answer.has_digest()) return absl::StrCat("\"", absl::BytesToHexString(answer.digest()), "\"");
+  if (!answer.has_message()) return answer.json();
+  if (endpoint.message == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(side, ".message: endpoint ", endpoint.name,
+                     " declares no `message`; declare it in the catalog, or report json"));
+  }
+  absl::StatusOr<std::string> json = endpoint.message->ToJson(answer.message(), kJsonBytesMax);
+  if (absl::IsResourceExhausted(json.status())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(side, ".message: ", json.status().message(), "; report digests instead"));
+  }
+  return json;
 }
 
 // What tells this fill from another, as of an external cache: what it says, and its version.
-std::string FillOf(const v1::ObservedAnswer& candidate) {
+std::string FillOf(const v1::ObservedAnswer& candidate, absl::string_view body) {
   return base::Digest128(absl::StrCat(candidate.outcome(), "|", candidate.has_digest() ? "digest" : "json", "|",
-                                      candidate.version().size(), ":", candidate.version(), "|", candidate.json(),
-                                      candidate.digest()));
+                                      candidate.version().size(), ":", candidate.version(), "|",
+                                      candidate.has_digest() ? candidate.digest() : body));
 }
 
 absl::Time TimeOf(int64_t us) { return absl::FromUnixMicros(us); }
@@ -154,6 +171,8 @@ struct Observer::Report {
   bool first = true;
   v1::EpisodeToken token;  // Of a first report: its decision, and what is new.
   cache::Query query;      // Without arguments: nobody here reads anything.
+  std::string candidate;   // What it says, as JSON,
+  std::string fill;        // and which fill that is.
   diff::EvidenceKey evidence;
   std::string id;  // Of its episode.
   absl::Time candidate_at;
@@ -166,6 +185,10 @@ struct Observer::Report {
   Recogniser::Recognised recognised;
 
   uint64_t nonce() const { return token.decision().nonce(); }
+  // It was decided under this catalog.
+  bool OfCatalog(const cache::CompiledCatalog& catalog) const {
+    return catalog.revision() == token.decision().catalog_revision() && query.endpoint != nullptr;
+  }
   diff::Episode Evidence() const {
     return {.id = base::Hash64(absl::StrCat(token.decision().key(), token.fill())),
             .key = base::Hash64(token.decision().key()),
@@ -253,6 +276,9 @@ absl::StatusOr<v1::Judgement> Observer::Judge(const v1::ObservedRead& observatio
   }
   const char* const token = report.first ? "decision" : "episode";
   RETURN_IF_ERROR(base::Annotate(deps_.tokens->CheckAge(report.token.issue()), token));
+  const std::shared_ptr<const cache::CompiledCatalog> catalog = deps_.catalog->Current();
+  if (catalog == nullptr) return absl::UnavailableError("this replica has no catalog yet; retry with backoff");
+  RETURN_IF_ERROR(ReadPayload(observation, catalog, &report));
   RETURN_IF_ERROR(Place(observation, &report));
   const v1::DecisionToken& decision = report.token.decision();
   if (report.first && observation.served() == v1::SOURCE_CACHE && !decision.from_cache()) {
@@ -266,15 +292,12 @@ absl::StatusOr<v1::Judgement> Observer::Judge(const v1::ObservedRead& observatio
   if (report.first && !(observation.has_candidate() && observation.has_control())) {
     return Shed(report, counters_->shed_reader, "one side was not read");
   }
-  const std::shared_ptr<const cache::CompiledCatalog> catalog = deps_.catalog->Current();
-  if (catalog == nullptr) return absl::UnavailableError("this replica has no catalog yet; retry with backoff");
   // Under other rules it would be another verdict, and evidence of another revision counts for nothing.
-  report.query = {catalog, catalog->Find(decision.endpoint()), decision.tenant(), {}};
-  if (catalog->revision() != decision.catalog_revision() || report.query.endpoint == nullptr) {
+  if (!report.OfCatalog(*catalog)) {
     return Shed(report, counters_->shed_catalog, "the catalog has changed since the decision");
   }
 
-  diff::Comparison comparison;
+  Compared comparison;
   ASSIGN_OR_RETURN(const diff::Look look, LookOf(observation, &report, &comparison));
   diff::FreshnessCase rule({.delta = report.query.endpoint->freshness, .max_rounds = options_.max_rounds},
                            TimeOf(report.token.served_at_us()));
@@ -309,6 +332,26 @@ absl::StatusOr<Observer::Report> Observer::ReadToken(const v1::ObservedRead& obs
   report.evidence.window = decision.window();
   report.evidence.catalog_revision = decision.catalog_revision();
   return report;
+}
+
+absl::Status Observer::ReadPayload(const v1::ObservedRead& observation,
+                                   std::shared_ptr<const cache::CompiledCatalog> catalog, Report* report) const {
+  const v1::DecisionToken& decision = report->token.decision();
+  const cache::Endpoint* const endpoint = catalog->Find(decision.endpoint());
+  report->query = {std::move(catalog), endpoint, decision.tenant(), {}};
+  if (endpoint == nullptr) return absl::OkStatus();
+  const v1::ObservedAnswer& candidate = observation.candidate();
+  absl::StatusOr<std::string> body = BodyOf("candidate", candidate, *endpoint);
+  if (absl::IsDataLoss(body.status())) {
+    // Never JSON, whatever the bytes are.
+    report->candidate = absl::StrCat(body.status().message(), ": ", candidate.message());
+  } else if (body.ok()) {
+    report->candidate = *std::move(body);
+  } else if (report->OfCatalog(*report->query.catalog)) {
+    return body.status();
+  }
+  report->fill = FillOf(candidate, report->candidate);
+  return absl::OkStatus();
 }
 
 absl::Status Observer::Place(const v1::ObservedRead& observation, Report* report) const {
@@ -349,7 +392,7 @@ absl::Status Observer::Place(const v1::ObservedRead& observation, Report* report
   }
   if (report->first) {
     report->token.set_served_at_us(MicrosOf(report->candidate_here));
-    if (Answered(candidate)) report->token.set_fill(FillOf(candidate));
+    if (Answered(candidate)) report->token.set_fill(report->fill);
   }
   const v1::DecisionToken& decision = report->token.decision();
   const absl::string_view nul("\0", 1);
@@ -358,8 +401,7 @@ absl::Status Observer::Place(const v1::ObservedRead& observation, Report* report
   return absl::OkStatus();
 }
 
-absl::StatusOr<diff::Look> Observer::LookOf(const v1::ObservedRead& observation, Report* report,
-                                            diff::Comparison* comparison) {
+absl::StatusOr<diff::Look> Observer::LookOf(const v1::ObservedRead& observation, Report* report, Compared* comparison) {
   const v1::ObservedAnswer& candidate = observation.candidate();
   const v1::ObservedAnswer& control = observation.control();
   diff::Look look;
@@ -373,7 +415,7 @@ absl::StatusOr<diff::Look> Observer::LookOf(const v1::ObservedRead& observation,
     look.candidate_at = report->control_here;
     return look;  // What the control is to be compared with is not here.
   }
-  if (!Answered(candidate) || FillOf(candidate) != report->token.fill()) {
+  if (!Answered(candidate) || report->fill != report->token.fill()) {
     look.candidate = diff::Look::Candidate::kReplaced;
     return look;
   }
@@ -381,9 +423,13 @@ absl::StatusOr<diff::Look> Observer::LookOf(const v1::ObservedRead& observation,
     look.control_at = report->candidate_here;
     return look;
   }
-  const std::string control_body = BodyOf(control);
-  *comparison = Compare(*report, {control.outcome() == v1::OBSERVED_OUTCOME_FOUND, control_body},
-                        {candidate.outcome() == v1::OBSERVED_OUTCOME_FOUND, BodyOf(candidate)});
+  const absl::StatusOr<std::string> control_body = BodyOf("control", control, *report->query.endpoint);
+  if (absl::IsDataLoss(control_body.status())) {
+    return absl::InvalidArgumentError(absl::StrCat("control.message: ", control_body.status().message(),
+                                                   "; expected the message that the endpoint declares, serialized"));
+  }
+  if (!control_body.ok()) return control_body.status();
+  *comparison = Compare(*report, {report->control_found, *control_body}, {report->candidate_found, report->candidate});
   switch (comparison->verdict) {
     case diff::Comparison::Verdict::kEqual:
       look.control = diff::Look::Control::kEqual;
@@ -395,11 +441,11 @@ absl::StatusOr<diff::Look> Observer::LookOf(const v1::ObservedRead& observation,
       look.control = diff::Look::Control::kDiffers;
       break;
     case diff::Comparison::Verdict::kError:
-      RETURN_IF_ERROR(base::Annotate(diff::CheckJson(control_body), "control.json"));
+      RETURN_IF_ERROR(base::Annotate(diff::CheckJson(*control_body), "control.json"));
       break;
   }
   const bool differ = look.control == diff::Look::Control::kDiffers;
-  Recognise(observation, differ, report);
+  if (!report->token.digests()) Recognise(*control_body, differ, report);
   // The candidate was read after the token was given. Data that moved to the other may be served for as long as the
   // bound allows; another replica's clock does not say when it was heard.
   const std::optional<absl::Duration> elapsed = deps_.tokens->Elapsed(report->token.issue());
@@ -412,21 +458,21 @@ absl::StatusOr<diff::Look> Observer::LookOf(const v1::ObservedRead& observation,
   return look;
 }
 
-void Observer::Recognise(const v1::ObservedRead& observation, bool differ, Report* report) {
+void Observer::Recognise(const std::string& control, bool differ, Report* report) {
   const v1::DecisionToken& decision = report->token.decision();
   const diff::Question question{.endpoint = base::Hash64(decision.endpoint()),
                                 .tenant = base::Hash64(decision.tenant()),
                                 .identity = decision.identity(),
                                 .parameters = decision.parameters()};
   const absl::Duration now = deps_.clock->Steady();
-  if (differ && observation.candidate().has_json()) {
-    report->recognised = recogniser_.Recognise(*report->query.endpoint, decision.tenant(), question,
-                                               observation.candidate().json(), observation.control().json(), now);
+  if (differ && report->candidate_found) {
+    report->recognised =
+        recogniser_.Recognise(*report->query.endpoint, decision.tenant(), question, report->candidate, control, now);
   }
-  if (observation.control().has_json()) recogniser_.Heard(question, observation.control().json(), now);
+  if (report->control_found) recogniser_.Heard(question, control, now);
 }
 
-diff::Comparison Observer::Compare(const Report& report, const diff::Answer& control, const diff::Answer& candidate) {
+Compared Observer::Compare(const Report& report, const diff::Answer& control, const diff::Answer& candidate) {
   std::unique_ptr<Comparer> comparer;
   {
     base::MutexLock lock(&mutex_);
@@ -436,7 +482,7 @@ diff::Comparison Observer::Compare(const Report& report, const diff::Answer& con
     }
   }
   if (comparer == nullptr) comparer = std::make_unique<Comparer>(options_.redaction_secret);
-  diff::Comparison comparison = comparer->Compare(report.query, control, candidate);
+  Compared comparison = comparer->Compare(report.query, control, candidate);
   base::MutexLock lock(&mutex_);
   comparers_.push_back(std::move(comparer));
   return comparison;
@@ -482,7 +528,7 @@ v1::Judgement Observer::ShedNow(const Report& report, base::Counter* counter, ab
 }
 
 v1::Judgement Observer::Conclude(Report* report, const diff::FreshnessCase& rule, const diff::Step& step,
-                                 const diff::Comparison& comparison) {
+                                 const Compared& comparison) {
   std::optional<diff::Divergence> divergence;
   v1::Judgement judgement;
   {
@@ -581,12 +627,12 @@ std::string Observer::TokenFor(const Report& report, const diff::FreshnessCase& 
 }
 
 diff::Divergence Observer::DivergenceOf(const Report& report, const diff::FreshnessCase& rule, const diff::Step& step,
-                                        const diff::Comparison& comparison) const {
+                                        const Compared& comparison) const {
   const Finding finding{.query = report.query,
                         .id = report.DivergenceId(),
                         .key = report.token.decision().key(),
                         .fill = report.token.fill(),
-                        .difference = {comparison, {}},
+                        .difference = comparison,
                         .rule = rule,
                         .proof = step.proof,
                         .control_found = report.control_found,

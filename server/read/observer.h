@@ -22,6 +22,11 @@
 //   digest does not say how much was said, so that the same little answer of many would be taken for a stranger's: of
 //   digests nobody is recognised.
 //
+// Payloads
+//   What is reported as a message is compared as the JSON that the endpoint's descriptor makes of it, and a fill is
+//   told from another by that JSON: how the bytes were written means nothing. A candidate that is no such message is
+//   wrong at once, as one that is no JSON is; a control is an error.
+//
 // What travels
 //   A token carries its whole case: its looks, and when the last report was made. Any replica goes on with it. All
 //   times in it are on one line that the caller's own durations make: from a report's `began_us_ago` and `took_us`,
@@ -143,23 +148,26 @@ class Observer {
   absl::StatusOr<shadowline::v1::Judgement> Judge(const shadowline::v1::ObservedRead& observation);
   // What `observation` is about, from its token.
   absl::StatusOr<Report> ReadToken(const shadowline::v1::ObservedRead& observation) const;
+  // What the candidate says, by the present catalog. kInvalidArgument: it is nothing that can be compared.
+  absl::Status ReadPayload(const shadowline::v1::ObservedRead& observation,
+                           std::shared_ptr<const cache::CompiledCatalog> catalog, Report* report) const;
   // Places the report on its line of time. kInvalidArgument: it cannot be as it says.
   absl::Status Place(const shadowline::v1::ObservedRead& observation, Report* report) const;
-  // What this report's look saw; `comparison` is set where it compared. kInvalidArgument: the control is no JSON.
+  // What this report's look saw; `comparison` is set where it compared. kInvalidArgument: the control is no answer.
   absl::StatusOr<diff::Look> LookOf(const shadowline::v1::ObservedRead& observation, Report* report,
-                                    diff::Comparison* comparison);
-  // Whose the answer is that was served, where both sides are JSON and `differ`.
-  void Recognise(const shadowline::v1::ObservedRead& observation, bool differ, Report* report);
-  diff::Comparison Compare(const Report& report, const diff::Answer& control, const diff::Answer& candidate);
+                                    Compared* comparison);
+  // Whose the answer is that was served, where both sides are payloads and `differ`.
+  void Recognise(const std::string& control, bool differ, Report* report);
+  Compared Compare(const Report& report, const diff::Answer& control, const diff::Answer& candidate);
 
   shadowline::v1::Judgement CountWithoutCandidate(const Report& report, bool missed);
   // Nobody judges this read.
   shadowline::v1::Judgement Shed(const Report& report, base::Counter* counter, absl::string_view why);
   shadowline::v1::Judgement Conclude(Report* report, const diff::FreshnessCase& rule, const diff::Step& step,
-                                     const diff::Comparison& comparison);
+                                     const Compared& comparison);
   std::string TokenFor(const Report& report, const diff::FreshnessCase& rule, absl::Duration good_for) const;
   diff::Divergence DivergenceOf(const Report& report, const diff::FreshnessCase& rule, const diff::Step& step,
-                                const diff::Comparison& comparison) const;
+                                const Compared& comparison) const;
   static shadowline::v1::Judgement SettledAs(const Settled& settled, absl::string_view why);
 
   shadowline::v1::Judgement ShedNow(const Report& report, base::Counter* counter, absl::string_view why)

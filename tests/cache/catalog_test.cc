@@ -1,11 +1,14 @@
 // Reading catalog documents: what is accepted, and that everything else is refused with its place and its remedy.
 #include <gmock/gmock.h>
+#include <google/protobuf/descriptor.pb.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
 #include <set>
 #include <sstream>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "base/clock.h"
 #include "cache/catalog/parse.h"
@@ -223,7 +226,7 @@ TEST(CatalogTest, EveryFindingIsReportedAtItsPlace) {
       "14:9: families.pricing.endpoints.quote.tll: unknown field; expected one of sql, parameters, result, freshness, "
       "ttl, negative_ttl, timeout, tags, schema, compare, evidence, compress_above, identity, near, refresh_early, "
       "stale_while_revalidate, warm, external, owner, authorization, committed_at, noise_ppm, "
-      "observed, evidence_ttl");
+      "observed, evidence_ttl, message");
 }
 
 TEST(CatalogTest, WrongTypesAreRefused) {
@@ -292,6 +295,21 @@ families:
     EXPECT_THAT(Refusal(observed(absl::StrCat("        ", field, "\n"))),
                 HasSubstr(absl::StrCat("stock.endpoints.level.", name, ": the application reads both sides")));
   }
+}
+
+TEST(CatalogTest, OnlyAnObservedEndpointSaysWhatItsReportsAre) {
+  const auto observed = [](absl::string_view message) {
+    google::protobuf::FileDescriptorSet set;
+    shadowline::v1::Catalog::descriptor()->file()->CopyTo(set.add_file());
+    return absl::StrCat("version: 1\ndescriptors: {own: ", absl::Base64Escape(set.SerializeAsString()),
+                        "}\nfamilies: {stock: {endpoints: {level: {observed: true, message: ", message, "}}}}\n");
+  };
+  const auto catalog = ParseCatalog(observed("shadowline.v1.Policy"), 1);
+  ASSERT_TRUE(catalog.ok()) << catalog.status();
+  EXPECT_NE((*catalog)->Find("stock/level")->message, nullptr);
+  EXPECT_THAT(Refusal(observed("shop.Absent")),
+              HasSubstr("stock.endpoints.level.message: no descriptor set under `descriptors` has a message"));
+  EXPECT_THAT(RefusalOf("ttl: 30s", "message: shop.Level"), HasSubstr("quote.message: only an observed endpoint"));
 }
 
 TEST(CatalogTest, SaysWhatVerificationMayRelyOn) {

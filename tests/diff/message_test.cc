@@ -182,6 +182,16 @@ TEST(MessageTest, BytesThatAreNoMessageAreDataLoss) {
   }
 }
 
+TEST(MessageTest, WhatIsLargerThanTheCallerTakesIsNoFaultOfTheMessage) {
+  const std::string text(100, 'x');
+  const std::string bytes = absl::StrCat("\x2a\x64", text);  // `note`.
+  const size_t size = Reader()->ToJson(bytes)->size();
+  EXPECT_EQ(*Reader()->ToJson(bytes, size), *Reader()->ToJson(bytes));
+  EXPECT_TRUE(absl::IsResourceExhausted(Reader()->ToJson(bytes, size - 1).status()));
+  EXPECT_TRUE(absl::IsResourceExhausted(Reader()->ToJson(bytes, bytes.size() - 1).status()));
+  EXPECT_TRUE(absl::IsDataLoss(Reader()->ToJson("\x2a\x64", size).status()));
+}
+
 TEST(MessageTest, ADescriptorSetThatIsIncompleteIsRefusedByName) {
   const auto refusal = [](absl::string_view set, absl::string_view message) {
     return std::string(MessageReader::Create(set, message).status().message());

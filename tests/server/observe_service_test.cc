@@ -2,17 +2,21 @@
 #include "server/rpc/observe_service.h"
 
 #include <gmock/gmock.h>
+#include <google/protobuf/descriptor.pb.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include <memory>
 #include <string>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/event_loop.h"
 #include "cache/catalog/parse.h"
 #include "server/read/decider.h"
 #include "server/read/observer.h"
+#include "shadowline/v1/catalog.pb.h"
 #include "shadowline/v1/observe.grpc.pb.h"
 
 namespace shadowline::server {
@@ -22,10 +26,14 @@ namespace v1 = shadowline::v1;
 using testing::HasSubstr;
 using testing::StartsWith;
 
-constexpr char kCatalog[] = R"(version: 1
-tenants: {list: [acme]}
-families: {stock: {endpoints: {level: {observed: true}}}}
-)";
+// The answers are messages that are at hand: Tolerance, some texts.
+std::string Catalog() {
+  google::protobuf::FileDescriptorSet set;
+  v1::Tolerance::descriptor()->file()->CopyTo(set.add_file());
+  return absl::StrCat(
+      "version: 1\ntenants: {list: [acme]}\ndescriptors: {own: ", absl::Base64Escape(set.SerializeAsString()),
+      "}\nfamilies: {stock: {endpoints: {level: {observed: true, message: shadowline.v1.Tolerance}}}}\n");
+}
 
 class ObserveServiceTest : public testing::Test {
  protected:
@@ -35,7 +43,7 @@ class ObserveServiceTest : public testing::Test {
     builder.RegisterService(service_->service());
     server_ = builder.BuildAndStart();
     stub_ = v1::ObserveService::NewStub(server_->InProcessChannel({}));
-    catalog_.Publish(*cache::ParseCatalog(kCatalog, 1));
+    catalog_.Publish(*cache::ParseCatalog(Catalog(), 1));
     board_.Publish(std::make_shared<flags::Snapshot>(
                        1, absl::flat_hash_set<std::string>{"acme"},
                        flags::Snapshot::Targets{
@@ -99,6 +107,23 @@ TEST_F(ObserveServiceTest, EachReadOfABatchHasItsOwnResult) {
   EXPECT_THAT(response.results(1).error().message(), StartsWith("decision: not one of this service's"));
   EXPECT_EQ(response.results(2).judgement().verdict(), "matched");
   EXPECT_EQ(ledger_.totals().counts.matched, 2u);
+}
+
+TEST_F(ObserveServiceTest, AMessageThatCannotBeReadFailsNoOther) {
+  Start();
+  v1::Tolerance message;
+  message.set_path("/price");
+  v1::ObserveRequest request;
+  for (const char* control : {"", "\xff"}) {
+    v1::ObservedRead& read = *request.add_reads() = Equal();
+    read.mutable_candidate()->set_message(message.SerializeAsString());
+    read.mutable_control()->set_message(message.SerializeAsString() + control);
+  }
+  v1::ObserveResponse response;
+  ASSERT_TRUE(Observe(request, &response).ok());
+  EXPECT_EQ(response.results(0).judgement().verdict(), "matched");
+  EXPECT_EQ(response.results(1).error().code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(response.results(1).error().message(), StartsWith("control.message: "));
 }
 
 TEST_F(ObserveServiceTest, ABatchHasALimit) {

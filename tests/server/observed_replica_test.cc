@@ -164,7 +164,7 @@ TEST_F(ObservedReplicaTest, IsPromotedOnWhatItReportsAndRolledBackByItsOwnSecond
   EXPECT_TRUE(Divergences().empty());
   EXPECT_EQ(client_->last_decision().reason(), v1::READ_REASON_CACHE_HIT);
   cache_[Key(Request("acme", 5))] = 777;
-  EXPECT_EQ(client_->Read(Request("acme", 5)).json, R"({"level":777})") << "the application's cache is what serves";
+  EXPECT_EQ(client_->Read(Request("acme", 5)).body, R"({"level":777})") << "the application's cache is what serves";
   cache_[Key(Request("acme", 5))] = database_[Key(Request("acme", 5))];
 
   // A cache that is behind for less than the bound is nothing.
@@ -198,7 +198,7 @@ TEST_F(ObservedReplicaTest, IsPromotedOnWhatItReportsAndRolledBackByItsOwnSecond
   const auto& looks = divergence.proof().observations();
   ASSERT_GE(looks.size(), 2);
   EXPECT_GE(looks[looks.size() - 1].candidate_at_us() - looks[0].control_at_us(), 500'000);
-  EXPECT_EQ(client_->Read(Request("acme", 2)).json,
+  EXPECT_EQ(client_->Read(Request("acme", 2)).body,
             absl::StrCat(R"({"level":)", database_[Key(Request("acme", 2))], "}"));
 
   // The books balance once everybody has come back or was given up.

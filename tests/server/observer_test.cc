@@ -3,6 +3,8 @@
 #include "server/read/observer.h"
 
 #include <gmock/gmock.h>
+#include <google/protobuf/descriptor.pb.h>
+#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -14,6 +16,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/event_loop.h"
 #include "cache/catalog/parse.h"
@@ -31,8 +34,21 @@ using testing::StartsWith;
 constexpr absl::Duration kDelta = absl::Seconds(1);
 constexpr absl::Duration kPatience = absl::Seconds(30);
 
-constexpr char kCatalog[] = R"(version: 1
+// `message Level { int64 level = 1; string at = 2; Level old = 3; }` of the package shop; `fields` are more of the
+// endpoint's.
+std::shared_ptr<const cache::CompiledCatalog> Catalog(uint64_t revision,
+                                                      const std::string& fields = "message: shop.Level") {
+  google::protobuf::FileDescriptorSet set;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(R"(file {
+    name: "shop.proto" package: "shop" syntax: "proto3" message_type { name: "Level"
+      field { name: "level" number: 1 type: TYPE_INT64 label: LABEL_OPTIONAL }
+      field { name: "at" number: 2 type: TYPE_STRING label: LABEL_OPTIONAL }
+      field { name: "old" number: 3 type: TYPE_MESSAGE type_name: ".shop.Level" label: LABEL_REPEATED } } })",
+                                                            &set));
+  const auto catalog = cache::ParseCatalog(absl::StrCat(R"(version: 1
 tenants: {list: [acme, globex]}
+descriptors: {shop: )",
+                                                        absl::Base64Escape(set.SerializeAsString()), R"(}
 families:
   stock:
     endpoints:
@@ -41,10 +57,9 @@ families:
         parameters: {id: {type: text}}
         freshness: 1s
         compare: {ignore: ["$.at"]}
-)";
-
-std::shared_ptr<const cache::CompiledCatalog> Catalog(uint64_t revision) {
-  const auto catalog = cache::ParseCatalog(kCatalog, revision);
+        )",
+                                                        fields, "\n"),
+                                           revision);
   EXPECT_TRUE(catalog.ok()) << catalog.status();
   return *catalog;
 }
@@ -579,10 +594,95 @@ TEST(ObserverTest, DigestsAreComparedForEqualityAlone) {
 
   v1::ObservedRead mixed = digests(w.FirstRead("4", "", ""), "\1", "\1");
   mixed.mutable_control()->set_json(Level(1));
-  EXPECT_THAT(w.a.observer.Observe(mixed).status().ToString(), HasSubstr("INVALID_ARGUMENT: control: a digest"));
+  EXPECT_THAT(w.a.observer.Observe(mixed).status().ToString(), HasSubstr("INVALID_ARGUMENT: control: json, a message"));
   const v1::Judgement open = w.Report("5", Level(1), Level(2));
   EXPECT_THAT(w.a.observer.Observe(digests(w.NextRead(open, "", ""), "\1", "\2")).status().ToString(),
               HasSubstr("INVALID_ARGUMENT: candidate: json and digests"));
+}
+
+// ---- Messages ----
+
+constexpr absl::string_view kOne = "\x08\x01";
+constexpr absl::string_view kTwo = "\x08\x02";
+constexpr absl::string_view kEmptyOld("\x1a\0", 2);
+
+v1::ObservedRead OfMessages(v1::ObservedRead read, absl::string_view candidate, absl::string_view control) {
+  read.mutable_candidate()->set_message(std::string(candidate));
+  read.mutable_control()->set_message(std::string(control));
+  return read;
+}
+
+TEST(ObserverTest, MessagesAreComparedByFieldUnderTheEndpointsRules) {
+  ObservedWorld w;
+  // "0" is what an absent plain field says; `at` is ignored.
+  EXPECT_EQ(w.Observe(OfMessages(w.FirstRead("1", "", ""), "", absl::string_view("\x08\x00", 2))).verdict(), "matched");
+  EXPECT_EQ(w.Observe(OfMessages(w.FirstRead("1", "", ""), kOne, absl::StrCat("\x12\x01z", kOne))).verdict(),
+            "excused");
+  EXPECT_EQ(w.Observe(OfMessages(w.FirstRead("1", "", ""), "", "")).verdict(), "matched") << "all defaults";
+
+  const std::string late = absl::StrCat(kOne, "\x12\x01y");
+  const std::string other_order = absl::StrCat("\x12\x01y", kOne);
+  const v1::Judgement told = w.Observe(OfMessages(w.FirstRead("2", "", ""), late, kTwo));
+  EXPECT_EQ(told.state(), v1::Judgement::STATE_LOOK_AGAIN);
+  const v1::Judgement judgement = w.Observe(OfMessages(w.NextRead(told, "", ""), other_order, kTwo));
+  EXPECT_EQ(judgement.verdict(), "confirmed") << "it is the same fill, however its bytes are written";
+  ASSERT_EQ(w.a.divergences.size(), 1u);
+  EXPECT_EQ(w.a.divergences[0].rule, "by_observation");
+  EXPECT_THAT(w.a.divergences[0].patterns, ElementsAre("/level: value"));
+
+  const v1::Judgement again = w.Observe(OfMessages(w.FirstRead("3", "", ""), kOne, kTwo));
+  EXPECT_EQ(w.Observe(OfMessages(w.NextRead(again, "", ""), kTwo, kTwo)).verdict(), "healed");
+}
+
+TEST(ObserverTest, ACandidateThatIsNoSuchMessageWasNeverRight) {
+  ObservedWorld w;
+  EXPECT_EQ(w.Observe(OfMessages(w.FirstRead("1", "", ""), "\x08", kOne)).verdict(), "confirmed");
+  // Not even where its bytes are JSON, and the control's answer.
+  EXPECT_EQ(w.Observe(OfMessages(w.FirstRead("2", "", ""), R"({"level":1,"at":"","old":[]})", kOne)).verdict(),
+            "confirmed");
+  ASSERT_EQ(w.a.divergences.size(), 2u);
+  for (const diff::Divergence& divergence : w.a.divergences) {
+    EXPECT_EQ(divergence.rule, "at_once");
+    EXPECT_THAT(divergence.patterns, ElementsAre(": shape"));
+  }
+}
+
+TEST(ObserverTest, AMessageThatCannotBeComparedIsRefusedByItsField) {
+  ObservedWorld w;
+  const auto refusal = [&](absl::string_view candidate, absl::string_view control) {
+    const auto judged = w.a.observer.Observe(OfMessages(w.FirstRead("1", "", ""), candidate, control));
+    EXPECT_TRUE(absl::IsInvalidArgument(judged.status())) << judged.status();
+    return std::string(judged.status().message());
+  };
+  EXPECT_THAT(refusal(kOne, "\x08"), AllOf(StartsWith("control.message: the bytes are no shop.Level"),
+                                           HasSubstr("expected the message that the endpoint declares")));
+  // Larger than the limit as they are, and once they are JSON: an answer that is too large was not proven wrong.
+  const std::string large(1 << 20, 'x');
+  EXPECT_THAT(refusal(large + "x", kOne), StartsWith("candidate.message: longer than 1 MiB; report digests"));
+  std::string wide;
+  while (wide.size() < 128 << 10) absl::StrAppend(&wide, kEmptyOld);
+  for (const auto& [candidate, control] : {std::pair(absl::string_view(wide), kOne), {kOne, wide}}) {
+    EXPECT_THAT(refusal(candidate, control),
+                AllOf(StartsWith(candidate == kOne ? "control.message: as JSON" : "candidate.message: as JSON"),
+                      HasSubstr("report digests instead")));
+  }
+  v1::ObservedRead mixed = w.FirstRead("1", Level(1), Level(1));
+  mixed.mutable_control()->set_message(std::string(kOne));
+  EXPECT_THAT(w.a.observer.Observe(mixed).status().ToString(), HasSubstr("report both sides alike"));
+
+  EXPECT_EQ(w.a.Counts().sampled, 0u);
+}
+
+TEST(ObserverTest, AnEndpointThatDeclaresNoMessageTakesNone) {
+  ObservedWorld w;
+  w.a.catalog.Publish(Catalog(1, "evidence: redact"));
+  EXPECT_THAT(w.a.observer.Observe(OfMessages(w.FirstRead("1", "", ""), kOne, kOne)).status().ToString(),
+              HasSubstr("INVALID_ARGUMENT: candidate.message: endpoint stock/level declares no `message`; declare it"));
+  // Where it did when the read was decided, the catalog has changed.
+  w.a.catalog.Publish(Catalog(2));
+  v1::ObservedRead read = w.FirstRead("1", "", "");
+  w.a.catalog.Publish(Catalog(3, "evidence: redact"));
+  EXPECT_EQ(w.Observe(OfMessages(read, kOne, kOne)).verdict(), "shed");
 }
 
 // ---- Wrong at once ----

@@ -11,7 +11,11 @@ using std::chrono::microseconds;
 
 void Say(const ObservedSide& side, v1::ObservedAnswer* answer) {
   answer->set_outcome(side.outcome);
-  if (side.outcome == v1::OBSERVED_OUTCOME_FOUND) answer->set_json(side.json);
+  if (side.outcome == v1::OBSERVED_OUTCOME_FOUND) {
+    if (side.form == ObservedSide::Form::kJson) answer->set_json(side.body);
+    if (side.form == ObservedSide::Form::kMessage) answer->set_message(side.body);
+    if (side.form == ObservedSide::Form::kDigest) answer->set_digest(side.body);
+  }
   answer->set_version(side.version);
 }
 

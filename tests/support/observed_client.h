@@ -25,9 +25,12 @@
 namespace shadowline::support {
 
 struct ObservedSide {
+  enum class Form { kJson, kMessage, kDigest };
+
   shadowline::v1::ObservedOutcome outcome = shadowline::v1::OBSERVED_OUTCOME_FOUND;
-  std::string json = {};
+  std::string body = {};
   std::string version = {};
+  Form form = Form::kJson;
 };
 
 class ObservedClient {
