@@ -436,7 +436,8 @@ void Replica::Parts::BuildVerification() {
   observer = std::make_unique<Observer>(
       Observer::Options{.reads_max = options.verification.queue,
                         .max_rounds = options.verification.max_rounds,
-                        .redaction_secret = redaction_secret},
+                        .redaction_secret = redaction_secret,
+                        .sealer = sealer},
       Observer::Deps{.catalog = &catalogs,
                      .tokens = tokens.get(),
                      .executor = &background,

@@ -39,7 +39,8 @@ std::vector<std::string> NextSteps(const v1::Divergence& divergence) {
   std::vector<std::string> steps;
   if (!divergence.advice().empty()) steps.push_back(divergence.advice());
   if (divergence.replayable()) {
-    steps.push_back(absl::StrCat("read both sides again: shadowline divergences replay ", divergence.id()));
+    steps.push_back(
+        absl::StrCat("what both sides say now, or what was kept: shadowline divergences replay ", divergence.id()));
   }
   steps.push_back(
       absl::StrCat("the same elsewhere: shadowline divergences list --each --group ", divergence.fingerprint()));
@@ -145,17 +146,23 @@ std::string DivergenceTable(const v1::ListDivergencesResponse& divergences, cons
 }
 
 std::string ReplayText(const v1::ReplayDivergenceResponse& replay, const Style& style) {
-  const bool cached = replay.verdict() != "not_cached";
+  const bool read = replay.verdict() != "not_read";
+  const bool cached = read && replay.verdict() != "not_cached";
   Cell headline = {"they say the same now", Color::kGreen};
   if (replay.verdict() == "excused") headline = {"they say the same now, under the endpoint's rules", Color::kGreen};
   if (replay.verdict() == "differs") headline = {"they differ", Color::kRed};
   if (replay.verdict() == "errored") headline = {"what the database says is not JSON", Color::kYellow};
-  if (!cached) headline = {"nothing is cached for this read now", Color::kYellow};
+  if (replay.verdict() == "not_cached") headline = {"nothing is cached for this read now", Color::kYellow};
+  if (!read) headline = {"only the application can make this read again; this is what was kept of it", Color::kYellow};
   std::string text = absl::StrCat(Paint(headline.text, headline.color, style), "\n\n");
 
   std::vector<std::pair<std::string, std::string>> lines;
-  lines.emplace_back("database", absl::StrCat(replay.control_found() ? "has an answer" : "has no such row",
-                                              ", snapshot ", Printable(replay.control_snapshot())));
+  if (read) {
+    lines.emplace_back("database", absl::StrCat(replay.control_found() ? "has an answer" : "has no such row",
+                                                ", snapshot ", Printable(replay.control_snapshot())));
+  } else {
+    lines.emplace_back("key", Printable(replay.key()));
+  }
   if (cached) {
     const std::string age =
         replay.age_us() < 0 ? "" : absl::StrCat(", loaded ", Human(absl::Microseconds(replay.age_us())), " ago");

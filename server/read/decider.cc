@@ -16,6 +16,27 @@ namespace shadowline::server {
 
 namespace v1 = shadowline::v1;
 
+namespace {
+
+// Of what was asked; a token has at most 1 KiB.
+constexpr size_t kArgumentBytesMax = 512;
+constexpr size_t kBytesBeside = 5;  // Of each.
+
+// What a divergence of this read may show, where the endpoint shows values: nobody else knows it when it is confirmed.
+void AddArguments(const cache::Endpoint& endpoint, const std::vector<std::optional<std::string>>& arguments,
+                  v1::DecisionToken* token) {
+  if (!endpoint.show_values) return;
+  size_t bytes = 0;
+  for (const std::optional<std::string>& argument : arguments) bytes += kBytesBeside + argument.value_or("").size();
+  if (bytes > kArgumentBytesMax) return;
+  for (const std::optional<std::string>& argument : arguments) {
+    v1::TokenArgument* const out = token->add_arguments();
+    if (argument.has_value()) out->set_value(*argument);
+  }
+}
+
+}  // namespace
+
 struct Decider::Counters {
   explicit Counters(base::Metrics* metrics) {
     for (const bool cache : {false, true}) {
@@ -99,6 +120,7 @@ absl::StatusOr<v1::DecideResponse> Decider::Decide(const v1::DecideRequest& requ
     token.set_identity(question.identity);
     token.set_parameters(question.parameters);
     token.set_sample_ppm(flag.sample_ppm);
+    AddArguments(*endpoint, *arguments, &token);
     response.set_decision(deps_.tokens->Seal(token));
     response.set_good_for_us(absl::ToInt64Microseconds(options_.good_for));
   }

@@ -21,7 +21,7 @@
 namespace shadowline::server {
 
 struct Finding {
-  cache::Query query;  // Of an observed read without arguments.
+  cache::Query query;  // Of an observed read perhaps without arguments.
   diff::EvidenceKey evidence;
   // As Divergence::id. Of the fill, so that whoever confirms it again, here or on another replica, reports the same
   // divergence.

@@ -2,13 +2,29 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "base/hash.h"
 #include "cache/external/external.h"
 #include "cache/key/key.h"
 
 namespace shadowline::server {
+
+namespace {
+
+// How a difference says that a digest is all that was reported.
+constexpr absl::string_view kDigest = "\"digest, ";
+
+// `account=7, region=emea`
+std::string Asked(const std::vector<diff::SealedContents::Parameter>& parameters) {
+  return absl::StrJoin(parameters, ", ", [](std::string* out, const diff::SealedContents::Parameter& parameter) {
+    absl::StrAppend(out, parameter.name, "=", parameter.is_null ? "null" : parameter.value);
+  });
+}
+
+}  // namespace
 
 absl::string_view TypeName(cache::ParameterType type) {
   switch (type) {
@@ -55,10 +71,10 @@ std::vector<std::string> Keeper::RedactedTags(const cache::Query& query) const {
 }
 
 void Keeper::Seal(const cache::Query& query, const Compared& difference, diff::Divergence* divergence) const {
-  if (!sealer_.has_value()) return;
   const cache::Endpoint& endpoint = *query.endpoint;
+  if (!sealer_.has_value() || (endpoint.observed && !endpoint.show_values)) return;
   diff::SealedContents contents;
-  for (size_t i = 0; i < endpoint.parameters.size(); ++i) {
+  for (size_t i = 0; i < query.arguments.size(); ++i) {
     const cache::ParameterDecl& declared = endpoint.parameters[i];
     const std::optional<std::string>& value = query.arguments[i];
     contents.parameters.push_back(
@@ -66,6 +82,7 @@ void Keeper::Seal(const cache::Query& query, const Compared& difference, diff::D
   }
   if (endpoint.show_values) {
     contents.values = difference.values;
+    if (endpoint.observed) contents.key = Asked(contents.parameters);
     const std::vector<std::string> redacted = RedactedTags(query);
     const std::vector<std::string> tags = cache::RenderTags(endpoint, query.tenant, query.arguments);
     for (size_t i = 0; i < tags.size(); ++i) contents.tags.emplace_back(redacted[i], tags[i]);
@@ -77,7 +94,28 @@ void Keeper::Seal(const cache::Query& query, const Compared& difference, diff::D
   divergence->sealed_until = divergence->confirmed_at + endpoint.evidence_ttl;
 }
 
+void Keeper::MarkDigests(diff::Divergence* divergence) {
+  for (diff::Difference& difference : divergence->differences) {
+    for (std::string* side : {&difference.control, &difference.candidate}) {
+      if (const size_t digest = side->rfind('#'); digest != std::string::npos) {
+        *side = absl::StrCat(kDigest, side->substr(digest));
+      }
+    }
+  }
+}
+
+bool Keeper::IsOfDigests(const diff::Divergence& divergence) {
+  return std::any_of(divergence.differences.begin(), divergence.differences.end(), [](const diff::Difference& one) {
+    return absl::StartsWith(one.control, kDigest) || absl::StartsWith(one.candidate, kDigest);
+  });
+}
+
 absl::StatusOr<diff::SealedContents> Keeper::Open(const diff::Divergence& divergence, absl::Time now) const {
+  if (IsOfDigests(divergence)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "divergence ", divergence.id,
+        ": its two sides were reported as digests, of which nothing can be kept; report json or a message"));
+  }
   if (divergence.sealed_until == absl::InfinitePast()) {
     return absl::FailedPreconditionError(absl::StrCat(
         "divergence ", divergence.id,

@@ -35,8 +35,14 @@ class Keeper {
   std::vector<std::string> RedactedTags(const cache::Query& query) const;
 
   // Seals what a divergence of this read may keep, from its `id` and `confirmed_at`: the parameters, and where the
-  // endpoint shows values those of `difference`, the tags and the application's key.
+  // endpoint shows values those of `difference`, the tags and the application's key. Of an observed endpoint nothing
+  // unless it shows values, since nobody here can make its read again; what was asked is its key then. Its query may be
+  // without arguments.
   void Seal(const cache::Query& query, const Compared& difference, diff::Divergence* divergence) const;
+
+  // Where both sides were reported as digests nothing else is kept, and the differences say that.
+  static void MarkDigests(diff::Divergence* divergence);
+  static bool IsOfDigests(const diff::Divergence& divergence);
 
   // kFailedPrecondition, with the remedy: nothing was sealed, it has expired, or it was sealed under another key.
   // kDataLoss: it was changed.

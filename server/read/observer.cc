@@ -170,7 +170,7 @@ bool FoundRight(Verdict verdict) {
 struct Observer::Report {
   bool first = true;
   v1::EpisodeToken token;  // Of a first report: its decision, and what is new.
-  cache::Query query;      // Without arguments: nobody here reads anything.
+  cache::Query query;      // Its arguments are for evidence alone: nobody here reads anything.
   std::string candidate;   // What it says, as JSON,
   std::string fill;        // and which fill that is.
   diff::EvidenceKey evidence;
@@ -253,6 +253,7 @@ Observer::Observer(Options options, Deps deps)
     : options_(std::move(options)),
       deps_(std::move(deps)),
       counters_(std::make_unique<Counters>(deps_.metrics)),
+      keeper_(options_.redaction_secret, options_.sealer),
       announcer_(deps_.metrics) {}
 
 Observer::~Observer() = default;
@@ -339,6 +340,9 @@ absl::Status Observer::ReadPayload(const v1::ObservedRead& observation,
   const v1::DecisionToken& decision = report->token.decision();
   const cache::Endpoint* const endpoint = catalog->Find(decision.endpoint());
   report->query = {std::move(catalog), endpoint, decision.tenant(), {}};
+  for (const v1::TokenArgument& argument : decision.arguments()) {
+    report->query.arguments.push_back(argument.has_value() ? std::optional(argument.value()) : std::nullopt);
+  }
   if (endpoint == nullptr) return absl::OkStatus();
   const v1::ObservedAnswer& candidate = observation.candidate();
   absl::StatusOr<std::string> body = BodyOf("candidate", candidate, *endpoint);
@@ -645,6 +649,11 @@ diff::Divergence Observer::DivergenceOf(const Report& report, const diff::Freshn
   const diff::Cause cause = diff::ProbableCause(CauseInputsOf(finding));
   divergence.cause = cause.name;
   divergence.cause_evidence = cause.evidence;
+  if (report.token.digests()) {
+    Keeper::MarkDigests(&divergence);
+  } else {
+    keeper_.Seal(report.query, comparison, &divergence);
+  }
   return divergence;
 }
 

@@ -67,10 +67,12 @@
 #include "base/mutex.h"
 #include "diff/evidence/evidence.h"
 #include "diff/evidence/ledger.h"
+#include "diff/evidence/seal.h"
 #include "diff/verdict/freshness.h"
 #include "server/read/catalog_holder.h"
 #include "server/read/comparer.h"
 #include "server/read/finding.h"
+#include "server/read/keeper.h"
 #include "server/read/recogniser.h"
 #include "server/read/tokens.h"
 #include "shadowline/v1/observe.pb.h"
@@ -91,8 +93,9 @@ class Observer {
     size_t settled_max = 100'000;
     // As diff::FreshnessCase::Options.
     int max_rounds = 5;
-    // As Comparer's.
+    // As Keeper's.
     std::string redaction_secret;
+    std::optional<diff::Sealer> sealer;
   };
 
   struct Deps {
@@ -191,6 +194,7 @@ class Observer {
   const Options options_;
   const Deps deps_;
   const std::unique_ptr<Counters> counters_;
+  const Keeper keeper_;
   const Announcer announcer_;
   Recogniser recogniser_;
   base::Mutex mutex_;

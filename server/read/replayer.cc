@@ -15,6 +15,19 @@ namespace shadowline::server {
 
 namespace v1 = shadowline::v1;
 
+namespace {
+
+void AddDifference(const diff::Difference& difference, const std::string& control, const std::string& candidate,
+                   v1::ReplayDivergenceResponse* response) {
+  v1::Difference* const out = response->add_differences();
+  out->set_pointer(difference.pointer);
+  out->set_kind(std::string(diff::KindName(difference.kind)));
+  out->set_control(control);
+  out->set_candidate(candidate);
+}
+
+}  // namespace
+
 struct Replayer::Run {
   cache::Query query;
   std::string fill;  // Hexadecimal; of the divergence.
@@ -66,7 +79,43 @@ absl::StatusOr<cache::Query> Replayer::QueryOf(const diff::Divergence& divergenc
   return query;
 }
 
+absl::StatusOr<v1::ReplayDivergenceResponse> Replayer::Kept(const diff::Divergence& divergence,
+                                                            const cache::Endpoint& endpoint, uint64_t revision) const {
+  if (divergence.sealed_until == absl::InfinitePast() && !Keeper::IsOfDigests(divergence)) {
+    if (!endpoint.show_values) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "divergence ", divergence.id, ": only the application can read endpoint ", endpoint.name,
+          " again, which is `observed`, and no value of it was kept; declare `evidence: show` to keep them"));
+    }
+    if (divergence.evidence.catalog_revision != revision) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "divergence ", divergence.id, ": no value of it was kept; under catalog revision ",
+          divergence.evidence.catalog_revision, " endpoint ", endpoint.name,
+          " did not declare `evidence: show`, or the replica that confirmed it had no evidence.key, which has to be "
+          "set"));
+    }
+  }
+  const absl::Time now = deps_.clock->Now();
+  RETURN_IF_ERROR(deps_.keeper->Open(divergence, now).status());
+  diff::Divergence shown = divergence;
+  deps_.keeper->Reveal(now, &shown);
+  v1::ReplayDivergenceResponse response;
+  response.set_id(divergence.id);
+  response.set_verdict("not_read");
+  response.set_key(shown.key);
+  response.set_catalog_revision(revision);
+  response.set_differences_total(shown.differences_total);
+  for (const diff::Difference& difference : shown.differences) {
+    AddDifference(difference, difference.control, difference.candidate, &response);
+  }
+  return response;
+}
+
 void Replayer::Replay(const diff::Divergence& divergence, Done done) {
+  if (const auto catalog = deps_.catalog->Current(); catalog != nullptr) {
+    const cache::Endpoint* const endpoint = catalog->Find(divergence.evidence.endpoint);
+    if (endpoint != nullptr && endpoint->observed) return done(Kept(divergence, *endpoint, catalog->revision()));
+  }
   absl::StatusOr<cache::Query> query = QueryOf(divergence);
   if (!query.ok()) return done(query.status());
   auto run = std::make_shared<Run>();
@@ -134,13 +183,10 @@ void Replayer::Conclude(Run* run, const cache::ControlAnswer& truth) {
   response.set_differences_total(result.differences_total);
   for (size_t i = 0; i < result.differences.size(); ++i) {
     const diff::Difference& difference = result.differences[i];
-    v1::Difference* out = response.add_differences();
-    out->set_pointer(difference.pointer);
-    out->set_kind(std::string(diff::KindName(difference.kind)));
     // Where the endpoint shows values, nothing is kept of them here.
     const bool shown = i < result.values.size();
-    out->set_control(shown ? result.values[i].first : difference.control);
-    out->set_candidate(shown ? result.values[i].second : difference.candidate);
+    AddDifference(difference, shown ? result.values[i].first : difference.control,
+                  shown ? result.values[i].second : difference.candidate, &response);
   }
   run->done(std::move(response));
 }

@@ -1,5 +1,6 @@
 // Replayer makes the read of a divergence again: it asks the cache and the control what they say now, under the present
-// catalog, and compares. It serves, fills and counts nothing; the control's connections are those of verification.
+// catalog, and compares. It serves, fills and counts nothing; the control's connections are those of verification. Of
+// an observed endpoint only the application can read either side: the answer says that, with what was kept.
 //
 // Ownership: borrows everything in Deps; each must outlive the store's and the control's last callback.
 // Threads:   every call is made on `executor`, which the store belongs to, and `done` runs there.
@@ -49,6 +50,10 @@ class Replayer {
  private:
   struct Run;
 
+  // What there is to say of a read of an observed endpoint.
+  absl::StatusOr<shadowline::v1::ReplayDivergenceResponse> Kept(const diff::Divergence& divergence,
+                                                                const cache::Endpoint& endpoint,
+                                                                uint64_t revision) const;
   // The read, as the present catalog declares it.
   absl::StatusOr<cache::Query> QueryOf(const diff::Divergence& divergence) const;
   void Conclude(Run* run, const cache::ControlAnswer& truth);

@@ -448,7 +448,7 @@ TEST_F(CliTest, InspectTakesParametersAsReadDoesAndSaysByItsExitCodeWhetherThere
 
 TEST_F(CliTest, ReplaySaysByItsExitCodeWhetherTheyDifferNow) {
   for (const auto& [verdict, code] : {std::pair("matched", 0), std::pair("excused", 0), std::pair("differs", 1),
-                                      std::pair("not_cached", 2), std::pair("errored", 2)}) {
+                                      std::pair("not_cached", 2), std::pair("errored", 2), std::pair("not_read", 2)}) {
     server_.replayed.set_verdict(verdict);
     EXPECT_EQ(Run({"divergences", "replay", "d1"}).exit_code, code) << verdict;
   }

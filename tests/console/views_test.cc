@@ -391,7 +391,7 @@ TEST(DivergenceStoryTest, OfAnApplicationsCacheBeginsWithTheRead) {
   EXPECT_THAT(text, HasSubstr("account:42  1 min ago         36 s before the read\n"));
   EXPECT_THAT(text, HasSubstr("timeline    seconds since the read; the freshness bound is 2 s"));
   EXPECT_THAT(text, HasSubstr("+0.000 s  the sampled read was answered"));
-  EXPECT_THAT(text, HasSubstr("read both sides again: shadowline divergences replay 17"));
+  EXPECT_THAT(text, HasSubstr("what both sides say now, or what was kept: shadowline divergences replay 17"));
   EXPECT_THAT(text, Not(HasSubstr("after the fill")));
   EXPECT_THAT(text, Not(HasSubstr("loaded from the database")));
   EXPECT_THAT(text, Not(HasSubstr("No tag was invalidated")));
@@ -598,6 +598,21 @@ TEST(ReplayTest, SaysWhetherTheyDifferAndWhetherItIsStillTheSameFill) {
   EXPECT_THAT(text, HasSubstr("nothing is cached for this read now"));
   EXPECT_THAT(text, HasSubstr("has no such row"));
   EXPECT_THAT(text, Not(HasSubstr("fill")));
+}
+
+TEST(ReplayTest, OfWhatOnlyTheApplicationCanReadIsShownWhatWasKept) {
+  v1::ReplayDivergenceResponse replay;
+  replay.set_verdict("not_read");
+  replay.set_key("id=7");
+  v1::Difference* difference = replay.add_differences();
+  difference->set_pointer("/level");
+  difference->set_control("41");
+  difference->set_candidate("40");
+  const std::string text = ReplayText(replay, Terminal());
+  for (const char* part : {"only the application can make this read again", "id=7", "/level", "41", "40"}) {
+    EXPECT_THAT(text, HasSubstr(part));
+  }
+  for (const char* part : {"database  ", "cache", "fill"}) EXPECT_THAT(text, Not(HasSubstr(part)));
 }
 
 TEST(InspectionTest, AnAnswerIsShownWithTheFencesThatItStandsBehind) {

@@ -1,16 +1,22 @@
 // Observed endpoints against two real `shadowlined`: an application that reads both sides itself is promoted on what it
 // reports; then its cache grows stale, which is confirmed by its own second look, and it is told to read the database
-// again. Every call goes to another replica than the one before.
+// again. Every call goes to another replica than the one before. What was confirmed is then asked for as an operator
+// does, with `shadowline divergences replay`.
 #include <gmock/gmock.h>
+#include <google/protobuf/descriptor.pb.h>
+#include <google/protobuf/text_format.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "shadowline/v1/divergence.grpc.pb.h"
 #include "shadowline/v1/rollout.grpc.pb.h"
@@ -30,9 +36,27 @@ constexpr absl::Duration kLimit = absl::Seconds(60);
 constexpr int kItems = 12;
 const std::vector<std::string> kTenants = {"acme", "globex"};
 
-constexpr char kCatalog[] = R"(version: 1
+// message Item { int64 id = 1; string note = 2; } of the package shop.
+std::string Descriptors() {
+  google::protobuf::FileDescriptorSet set;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(R"(file {
+    name: "shop.proto" package: "shop" syntax: "proto3" message_type { name: "Item"
+      field { name: "id" number: 1 type: TYPE_INT64 label: LABEL_OPTIONAL }
+      field { name: "note" number: 2 type: TYPE_STRING label: LABEL_OPTIONAL } } })",
+                                                            &set));
+  return absl::Base64Escape(set.SerializeAsString());
+}
+
+// Three endpoints whose answers are reported as messages, payloads and digests.
+std::string Catalog() {
+  return absl::StrCat("version: 1\ndescriptors: {shop: ", Descriptors(), "}\n", R"(
 tenants: {list: [acme, globex]}
 families:
+  goods:
+    endpoints:
+      item: {observed: true, parameters: {id: {type: integer}}, freshness: 100ms, message: shop.Item, evidence: show}
+      plain: {observed: true, parameters: {id: {type: integer}}, freshness: 100ms}
+      hashed: {observed: true, parameters: {id: {type: integer}}, freshness: 100ms, evidence: show}
   stock:
     policy: {duration: 1s, episodes: 20, distinct_keys: 10, exercised: 10, slo_ppm: 300000, candidate_p95: 10s,
              soak: 1ms, ramp_ppm: [1000000], cache_sample_ppm: 1000000}
@@ -41,7 +65,8 @@ families:
         observed: true
         parameters: {id: {type: integer}}
         freshness: 500ms
-)";
+)");
+}
 
 class ObservedReplicaTest : public testing::Test {
  protected:
@@ -52,11 +77,12 @@ class ObservedReplicaTest : public testing::Test {
           .name = name,
           .source = postgres_.ConnectionString(database),
           .redis = "unix:" + redis_.socket(),
-          .extra_config = "controller: {tick: 100ms}\nevidence: {flush: 100ms, lapse: 2s}\n"
-                          "verification: {redaction_secret: the secret of both replicas}\n",
+          .extra_config =
+              "controller: {tick: 100ms}\nevidence: {flush: 100ms, lapse: 2s, key: 0123456789abcdef0123456789abcdef}\n"
+              "verification: {redaction_secret: the secret of both replicas}\n",
           .await_ready = false}));
     }
-    nodes_[0]->Apply(kCatalog);
+    nodes_[0]->Apply(Catalog());
     for (const auto& node : nodes_) node->server.AwaitReady();
     for (const std::string& tenant : kTenants) {
       for (int id = 1; id <= kItems; ++id) cache_[Key(Request(tenant, id))] = database_[Key(Request(tenant, id))] = 1;
@@ -69,10 +95,10 @@ class ObservedReplicaTest : public testing::Test {
 
   // ---- The application ----
 
-  static v1::ReadRequest Request(const std::string& tenant, int id) {
+  static v1::ReadRequest Request(const std::string& tenant, int id, const std::string& endpoint = "stock/level") {
     v1::ReadRequest request;
     request.set_tenant(tenant);
-    request.set_endpoint("stock/level");
+    request.set_endpoint(endpoint);
     auto* parameter = request.add_parameters();
     parameter->set_name("id");
     parameter->mutable_value()->set_integer(id);
@@ -108,10 +134,10 @@ class ObservedReplicaTest : public testing::Test {
 
   // ---- The operator ----
 
-  void StartRollout() {
+  void StartRollout(const std::string& family) {
     grpc::ClientContext context;
     v1::StartRolloutRequest request;
-    request.set_family("stock");
+    request.set_family(family);
     auto* cohort = request.add_cohorts();
     cohort->set_name("all");
     cohort->set_share_ppm(1'000'000);
@@ -120,10 +146,10 @@ class ObservedReplicaTest : public testing::Test {
         v1::RolloutService::NewStub(nodes_[0]->channel)->StartRollout(&context, request, &rollout);
     ASSERT_TRUE(status.ok()) << status.error_message();
   }
-  std::vector<v1::Divergence> Divergences() {
+  std::vector<v1::Divergence> Divergences(const std::string& family) {
     grpc::ClientContext context;
     v1::ListDivergencesRequest request;
-    request.set_family("stock");
+    request.set_family(family);
     v1::ListDivergencesResponse response;
     EXPECT_TRUE(v1::DivergenceService::NewStub(nodes_[1]->channel)->ListDivergences(&context, request, &response).ok());
     return {response.divergences().begin(), response.divergences().end()};
@@ -135,6 +161,16 @@ class ObservedReplicaTest : public testing::Test {
     v1::Report report;
     EXPECT_TRUE(v1::DivergenceService::NewStub(nodes_[0]->channel)->GetReport(&context, request, &report).ok());
     return report;
+  }
+  // What the operator sees, on one of the replicas.
+  std::string Shadowline(std::vector<std::string> arguments, int expected_status) {
+    const support::ScratchFolder folder("cli");
+    arguments.insert(arguments.begin(), support::ProgramFolder() + "/shadowline");
+    support::ChildProcess process(std::move(arguments), folder.path() + "/output",
+                                  {"SHADOWLINE_SERVER=" + nodes_[1]->server.address()});
+    EXPECT_EQ(process.Wait(), expected_status);
+    std::ifstream in(folder.path() + "/output");
+    return std::string(std::istreambuf_iterator<char>(in), {});
   }
   std::string Logs() { return nodes_[0]->server.Log() + nodes_[1]->server.Log(); }
 
@@ -153,7 +189,7 @@ TEST_F(ObservedReplicaTest, IsPromotedOnWhatItReportsAndRolledBackByItsOwnSecond
   EXPECT_TRUE(client_->endings().empty()) << "nothing is verified before a rollout";
 
   // Promoted, by reports of keys that changed, too.
-  StartRollout();
+  StartRollout("stock");
   ASSERT_TRUE(AwaitTrue(kLimit, [&] {
     for (const std::string& tenant : kTenants) {
       for (int id = 1; id <= kItems; id += 3) Write(tenant, id);
@@ -161,7 +197,7 @@ TEST_F(ObservedReplicaTest, IsPromotedOnWhatItReportsAndRolledBackByItsOwnSecond
     ReadAll();
     return Decided("acme", v1::SOURCE_CACHE) && Decided("globex", v1::SOURCE_CACHE);
   })) << Logs();
-  EXPECT_TRUE(Divergences().empty());
+  EXPECT_TRUE(Divergences("stock").empty());
   EXPECT_EQ(client_->last_decision().reason(), v1::READ_REASON_CACHE_HIT);
   cache_[Key(Request("acme", 5))] = 777;
   EXPECT_EQ(client_->Read(Request("acme", 5)).body, R"({"level":777})") << "the application's cache is what serves";
@@ -183,8 +219,8 @@ TEST_F(ObservedReplicaTest, IsPromotedOnWhatItReportsAndRolledBackByItsOwnSecond
     return Decided("acme", v1::SOURCE_DATABASE);
   })) << Logs();
   EXPECT_GE(client_->endings().at("confirmed"), 1);
-  ASSERT_GE(Divergences().size(), 1u);
-  const v1::Divergence divergence = Divergences()[0];
+  ASSERT_GE(Divergences("stock").size(), 1u);
+  const v1::Divergence divergence = Divergences("stock")[0];
   EXPECT_EQ(divergence.tenant(), "acme");
   EXPECT_EQ(divergence.endpoint(), "stock/level");
   EXPECT_EQ(divergence.cause(), "stale_entry");
@@ -209,6 +245,52 @@ TEST_F(ObservedReplicaTest, IsPromotedOnWhatItReportsAndRolledBackByItsOwnSecond
                                   ledger.inconclusive() + ledger.errored() + ledger.shed() + ledger.lost() +
                                   ledger.pending());
   EXPECT_GT(ledger.sampled(), 100u);
+}
+
+TEST_F(ObservedReplicaTest, AReplaySaysWhatWasKeptOfWhatOnlyTheApplicationCanReadAgain) {
+  using Form = ObservedSide::Form;
+  // Bytes that differ where the messages do not, and where they do.
+  const auto side = [](const v1::ReadRequest& request, bool stale) {
+    const std::string& endpoint = request.endpoint();
+    if (endpoint == "goods/plain") return ObservedSide{.body = stale ? R"({"n":"OLD"})" : R"({"n":"NEW"})"};
+    if (endpoint == "goods/hashed") return ObservedSide{.body = stale ? "old hash" : "new hash", .form = Form::kDigest};
+    const bool differ = request.parameters(0).value().integer() == 2;
+    return ObservedSide{.body = stale    ? "\x08\x07\x12\x03OLD"
+                                : differ ? "\x12\x03NEW\x08\x07"
+                                         : "\x12\x03OLD\x08\x07",
+                        .form = Form::kMessage};
+  };
+  support::ObservedClient client(
+      {nodes_[0]->channel, nodes_[1]->channel},
+      [&](const v1::ReadRequest& request) { return side(request, /*stale=*/true); },
+      [&](const v1::ReadRequest& request) { return side(request, /*stale=*/false); });
+  StartRollout("goods");
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] {
+    client.Read(Request("acme", 1, "goods/item"));
+    return client.endings().contains("matched");
+  })) << Logs();
+  EXPECT_FALSE(client.endings().contains("confirmed"));
+
+  std::map<std::string, std::string> ids;  // By endpoint.
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] {
+    for (const char* endpoint : {"goods/item", "goods/plain", "goods/hashed"})
+      client.Read(Request("acme", 2, endpoint));
+    client.LookAgain();
+    for (const v1::Divergence& divergence : Divergences("goods")) ids[divergence.endpoint()] = divergence.id();
+    return ids.size() == 3;
+  })) << Logs();
+
+  const std::string replayed = Shadowline({"divergences", "replay", ids["goods/item"]}, 2);
+  for (const char* part : {"only the application can make this read again", "id=2", "/note", "\"OLD\"", "\"NEW\""}) {
+    EXPECT_THAT(replayed, HasSubstr(part));
+  }
+  const std::string shown = Shadowline({"divergences", "show", ids["goods/item"]}, 0);
+  for (const char* part : {"id=2", "/note", "\"OLD\"", "\"NEW\""}) EXPECT_THAT(shown, HasSubstr(part));
+  EXPECT_THAT(Shadowline({"divergences", "replay", ids["goods/plain"]}, 76),
+              HasSubstr("declare `evidence: show` to keep them"));
+  EXPECT_THAT(Shadowline({"divergences", "show", ids["goods/plain"]}, 0), testing::Not(HasSubstr("OLD")));
+  EXPECT_THAT(Shadowline({"divergences", "replay", ids["goods/hashed"]}, 76), HasSubstr("report json or a message"));
+  EXPECT_THAT(Shadowline({"divergences", "show", ids["goods/hashed"]}, 0), HasSubstr("digest, #"));
 }
 
 }  // namespace

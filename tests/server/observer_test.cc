@@ -17,10 +17,13 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/event_loop.h"
 #include "cache/catalog/parse.h"
+#include "diff/evidence/record.h"
 #include "server/read/decider.h"
+#include "server/read/replayer.h"
 #include "tests/sim/sim.h"
 
 namespace shadowline::server {
@@ -580,7 +583,8 @@ TEST(ObserverTest, DigestsAreComparedForEqualityAlone) {
   EXPECT_EQ(judgement.verdict(), "confirmed");
   ASSERT_EQ(w.a.divergences.size(), 1u);
   EXPECT_THAT(w.a.divergences[0].patterns, ElementsAre(": value"));
-  EXPECT_THAT(w.a.divergences[0].differences[0].candidate, HasSubstr("#"));
+  EXPECT_THAT(w.a.divergences[0].differences[0].candidate, testing::MatchesRegex("\"digest, #[0-9a-f]{16}\""));
+  EXPECT_NE(w.a.divergences[0].differences[0].candidate, w.a.divergences[0].differences[0].control);
 
   // Against "not found", too.
   v1::ObservedRead missing = digests(w.FirstRead("3", "", ""), "\1", "\1");
@@ -683,6 +687,91 @@ TEST(ObserverTest, AnEndpointThatDeclaresNoMessageTakesNone) {
   v1::ObservedRead read = w.FirstRead("1", "", "");
   w.a.catalog.Publish(Catalog(3, "evidence: redact"));
   EXPECT_EQ(w.Observe(OfMessages(read, kOne, kOne)).verdict(), "shed");
+}
+
+// ---- What is kept ----
+
+constexpr char kEvidenceKey[] = "a key of evidence with 32 bytes..";
+
+struct Keeping {
+  explicit Keeping(const std::string& fields, bool key = true)
+      : w({.sealer = key ? std::optional(diff::Sealer({kEvidenceKey})) : std::nullopt}) {
+    w.a.catalog.Publish(Catalog(1, fields));
+  }
+  diff::Divergence Diverge(bool digests = false) {
+    const auto report = [&](v1::ObservedRead read) {
+      if (digests) {
+        read.mutable_candidate()->set_digest("CANARY-1");
+        read.mutable_control()->set_digest("CANARY-2");
+      }
+      return w.Observe(read);
+    };
+    const std::string served = R"({"level":"CANARY-1"})";
+    const std::string truth = R"({"level":"CANARY-2"})";
+    const v1::Judgement told = report(w.FirstRead("CANARY-ID", served, truth));
+    EXPECT_EQ(report(w.NextRead(told, served, truth)).verdict(), "confirmed");
+    EXPECT_EQ(w.a.divergences.size(), 1u);
+    EXPECT_THAT(diff::EncodeDivergence(w.a.divergences.back()), testing::Not(HasSubstr("CANARY")));
+    return w.a.divergences.back();
+  }
+  absl::StatusOr<v1::ReplayDivergenceResponse> Replay(const diff::Divergence& divergence) {
+    Replayer replayer("a secret of this test", {.catalog = &w.a.catalog, .clock = w.world.clock(), .keeper = &keeper});
+    absl::StatusOr<v1::ReplayDivergenceResponse> response = absl::UnknownError("no answer");
+    replayer.Replay(divergence, [&](auto replayed) { response = std::move(replayed); });
+    return response;
+  }
+  std::string Refusal(const diff::Divergence& divergence) {
+    const absl::Status status = Replay(divergence).status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+    return std::string(status.message());
+  }
+
+  ObservedWorld w;
+  const Keeper keeper{"a secret of this test", diff::Sealer({kEvidenceKey})};
+};
+
+TEST(ObserverTest, WhatWasAskedAndSaidIsShownWhereTheEndpointShowsIt) {
+  Keeping kept("evidence: show");
+  diff::Divergence divergence = kept.Diverge();
+  const auto replayed = kept.Replay(divergence);
+  ASSERT_TRUE(replayed.ok()) << replayed.status();
+  EXPECT_EQ(replayed->verdict(), "not_read");
+  EXPECT_EQ(replayed->key(), "id=CANARY-ID");
+  ASSERT_EQ(replayed->differences_size(), 1);
+  EXPECT_EQ(replayed->differences(0).control(), R"("CANARY-2")");
+  EXPECT_EQ(replayed->differences(0).candidate(), R"("CANARY-1")");
+  kept.keeper.Reveal(kept.w.world.clock()->Now(), &divergence);
+  EXPECT_EQ(divergence.key, "id=CANARY-ID");
+  EXPECT_EQ(divergence.differences[0].candidate, R"("CANARY-1")");
+  kept.w.world.RunFor(absl::Hours(8 * 24));
+  EXPECT_THAT(kept.Refusal(divergence), HasSubstr("were kept until"));
+}
+
+TEST(ObserverTest, WhatWasNotKeptSaysWhy) {
+  Keeping redacted("evidence: redact");
+  diff::Divergence divergence = redacted.Diverge();
+  EXPECT_EQ(divergence.sealed, "") << "nobody could use it";
+  EXPECT_THAT(redacted.Refusal(divergence), AllOf(HasSubstr("only the application can read endpoint stock/level again"),
+                                                  HasSubstr("declare `evidence: show`")));
+  redacted.w.a.catalog.Publish(Catalog(2, "evidence: show"));
+  EXPECT_THAT(redacted.Refusal(divergence), HasSubstr("under catalog revision 1 endpoint stock/level did not declare"));
+
+  Keeping digests("evidence: show");
+  EXPECT_THAT(digests.Refusal(digests.Diverge(/*digests=*/true)),
+              AllOf(HasSubstr("reported as digests"), HasSubstr("report json or a message")));
+  Keeping without_key("evidence: show", /*key=*/false);
+  EXPECT_THAT(without_key.Refusal(without_key.Diverge()), HasSubstr("had no evidence.key, which has to be set"));
+}
+
+TEST(DeciderTest, ADecisionNamesWhatWasAskedOnlyWhereItMayBeShownAndHasRoom) {
+  ObservedWorld w;
+  const std::string longest(500, 'x');
+  EXPECT_FALSE(absl::StrContains(w.Decide("CANARY").decision(), "CANARY"));
+  w.a.catalog.Publish(Catalog(1, "evidence: show"));
+  EXPECT_TRUE(absl::StrContains(w.Decide("CANARY").decision(), "CANARY"));
+  EXPECT_TRUE(absl::StrContains(w.Decide(longest).decision(), longest));
+  EXPECT_FALSE(absl::StrContains(w.Decide(longest + longest).decision(), longest));
+  EXPECT_LE(w.Decide(longest).decision().size(), 1024u);
 }
 
 // ---- Wrong at once ----
