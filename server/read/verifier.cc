@@ -130,6 +130,12 @@ struct Verifier::Counters {
     const auto by_outcome = [metrics](const char* name, const char* help, const char* outcome) {
       return metrics->AddCounter(name, help, {{"outcome", outcome}});
     };
+    const auto compared = [metrics](const char* look) {
+      return metrics->AddCounter("shadowline_verification_comparisons_total",
+                                 "Control answers that sampled ones were compared with.", {{"look", look}});
+    };
+    compared_first = compared("first");
+    compared_again = compared("again");
     constexpr char kQueries[] = "shadowline_verification_queries_total";
     constexpr char kQueriesHelp[] = "Control queries that verification has added.";
     queries_ok = by_outcome(kQueries, kQueriesHelp, "ok");
@@ -166,6 +172,8 @@ struct Verifier::Counters {
   base::Gauge* budget;
   base::Gauge* boost;
   std::array<base::Counter*, kShedEpisode + 1> budget_shed;
+  base::Counter* compared_first;
+  base::Counter* compared_again;
   base::Counter* queries_ok;
   base::Counter* queries_failed;
   base::Counter* fills_done;
@@ -501,7 +509,6 @@ void Verifier::AskControl(const std::string& id, Episode* episode, const Place& 
                         Keep(open, CompareInto(&open->look, open->opener.get(), truth), open->look);
                         open->looking = false;
                         Advance(id, open, open->rule.Add(open->look));
-                        Gauge();
                       });
 }
 
@@ -558,7 +565,6 @@ void Verifier::CheckTwins(const std::string& id, Episode* episode, const diff::S
                  if (open == nullptr || open->turn != turn) return;
                  open->looking = false;
                  Checked(id, open, step, std::move(pair));
-                 Gauge();
                });
 }
 
@@ -624,9 +630,14 @@ void Verifier::Close(std::string id, const diff::Step& step) {
     for (HeldPtr& late : episode->late) episode->joined.push_back(std::move(late->ticket));
   }
   // Counted once the divergence is recorded: a process that dies in between has lost these reads, not their proof.
-  if (verdict == Verdict::kConfirmed) return Report(std::move(episode));
-  SettleAll(episode.get());
+  if (verdict == Verdict::kConfirmed) {
+    Report(std::move(episode));
+  } else {
+    SettleAll(episode.get());
+    episode.reset();
+  }
   for (HeldPtr& late : again) Judge(std::move(late));
+  Gauge();
 }
 
 void Verifier::SettleAll(Episode* episode) {
@@ -687,6 +698,7 @@ Verifier::Judgement Verifier::CompareInto(Look* look, Held* held, const Truth& t
   Compared result =
       comparer_.Compare(query, {truth.answer->found, truth.answer->body}, {sample.served.found, sample.served.body});
   held->compared = result.compared;
+  (std::exchange(held->looked, true) ? counters_->compared_again : counters_->compared_first)->Add();
   switch (result.verdict) {
     case diff::Comparison::Verdict::kEqual:
       look->control = Look::Control::kEqual;
@@ -794,8 +806,10 @@ void Verifier::Report(std::unique_ptr<Episode> closed) {
   }
   NearSource* const near = episode.near;
   const std::string key = sample.drawn.key;
-  reporter_.Report(std::move(finding), [this, closed = std::move(closed)] {
+  reporter_.Report(std::move(finding), [this, closed = std::move(closed)]() mutable {
     SettleAll(closed.get());
+    closed.reset();
+    Gauge();
     FinishShutdown();
   });
   // Near caches hear of the repair; should the one that served it have stopped listening, it is told.

@@ -207,6 +207,7 @@ class Verifier {
     const Sample sample;
     diff::Ledger::Ticket ticket;
     bool exercised = false;  // The fill came after a write to what it holds.
+    bool looked = false;     // It was compared with a control answer of its own.
     bool compared = true;    // False: the declared rules ignore all that both sides say.
   };
   using HeldPtr = std::unique_ptr<Held>;

@@ -6,11 +6,7 @@
 // The file holds the figures of the scenarios that were run, and of no other; tests/chaos/scenarios.h says what they
 // mean. The exit status is 1 where anybody was lied to, or something did not come back.
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <fstream>
-#include <functional>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -19,7 +15,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "tests/chaos/outcome.h"
 #include "tests/chaos/scenarios.h"
 #include "tests/support/private_servers.h"
 #include "tests/support/shadowlined.h"
@@ -27,10 +22,7 @@
 namespace shadowline::chaos {
 namespace {
 
-void Tell(const std::string& line) {
-  std::printf("%s\n", line.c_str());
-  std::fflush(stdout);
-}
+using support::Tell;
 
 // Runs another program of this project to its end, and returns the JSON file that it was asked for with
 // `json_argument`.
@@ -85,13 +77,8 @@ Outcome Figures(std::vector<std::string> command, const std::vector<std::string>
   return outcome;
 }
 
-struct Scenario {
-  std::string name;
-  std::function<Outcome()> run;
-};
-
 int Run(const std::string& json_path, const std::vector<std::string>& only, uint64_t reads) {
-  const std::vector<Scenario> scenarios = {
+  const std::vector<support::Scenario> scenarios = {
       {"storm", [&] { return Storm({.reads = reads}, Tell); }},
       {"captured", [&] { return CapturedStorm({.reads = reads / 5, .writes_per_second = 50}, Tell); }},
       {"planted", [] { return PlantedStorm(absl::Seconds(2), Tell); }},
@@ -111,41 +98,7 @@ int Run(const std::string& json_path, const std::vector<std::string>& only, uint
                         Tell);
        }},
   };
-  for (const std::string& name : only) {
-    const auto named = [&](const Scenario& scenario) { return scenario.name == name; };
-    if (std::any_of(scenarios.begin(), scenarios.end(), named)) continue;
-    std::fprintf(stderr, "--only: there is no scenario %s; expected one of:", name.c_str());
-    for (const Scenario& scenario : scenarios) std::fprintf(stderr, " %s", scenario.name.c_str());
-    std::fprintf(stderr, "\n");
-    return 64;
-  }
-  nlohmann::json report = nlohmann::json::object();
-  std::vector<std::string> faults;
-  for (const Scenario& scenario : scenarios) {
-    if (!only.empty() && std::find(only.begin(), only.end(), scenario.name) == only.end()) continue;
-    Tell("---- " + scenario.name);
-    Outcome outcome;
-    try {
-      outcome = scenario.run();
-    } catch (const std::exception& error) {
-      outcome.faults.push_back(error.what());
-    }
-    for (const auto& [name, value] : outcome.figures) {
-      if (!std::isfinite(value)) continue;  // It was never reached; a fault says so.
-      if (value == std::floor(value)) {
-        report[name] = static_cast<int64_t>(value);
-      } else {
-        report[name] = value;
-      }
-    }
-    for (const std::string& fault : outcome.faults) faults.push_back(scenario.name + ": " + fault);
-    // Also what came before a scenario that is interrupted.
-    if (!json_path.empty()) std::ofstream(json_path) << report.dump(2) << "\n";
-  }
-  Tell("---- summary");
-  for (const auto& [name, value] : report.items()) Tell(absl::StrCat(name, " ", value.dump()));
-  for (const std::string& fault : faults) Tell("FAULT " + fault);
-  return faults.empty() ? 0 : 1;
+  return support::RunScenarios(scenarios, only, json_path);
 }
 
 }  // namespace

@@ -12,10 +12,10 @@ namespace {
 // More than a busy machine stands still.
 constexpr absl::Duration kFreshness = absl::Seconds(5);
 
-void Tell(const std::string& line) { std::cout << line << "\n"; }
+using support::Tell;
 
 void ExpectFaultless(const Outcome& outcome) {
-  for (const auto& [name, value] : outcome.figures) std::cout << name << " " << value << "\n";
+  for (const auto& [name, value] : outcome.figures.items()) std::cout << name << " " << value << "\n";
   for (const std::string& fault : outcome.faults) ADD_FAILURE() << fault;
 }
 

@@ -11,9 +11,12 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
-#include "tests/chaos/outcome.h"
+#include "tests/support/scenarios.h"
 
 namespace shadowline::chaos {
+
+using support::Outcome;
+using support::Progress;
 
 // Reads against writers, invalidations before and after the commit, loads that are slower than their lease, open
 // transactions, replicas that stand still for a moment, and for the last third a Redis that evicts values and fences

@@ -385,6 +385,8 @@ TEST(VerifierTest, AHotKeyIsProvenByItsLastMatch) {
   w.world.RunUntilIdle();
   EXPECT_EQ(w.Counts().matched, 1000u);
   EXPECT_LE(w.verification_control.queries(), 12u);
+  EXPECT_EQ(w.Metric(R"(shadowline_verification_comparisons_total{look="first"})"),
+            static_cast<double>(w.verification_control.queries()));
 }
 
 TEST(VerifierTest, AMatchProvesNothingBeyondTheBound) {

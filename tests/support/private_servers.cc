@@ -217,6 +217,7 @@ void PrivatePostgres::Configure() {
 }
 
 PrivatePostgres::~PrivatePostgres() {
+  Thaw();
   server_.Signal(SIGINT);  // Fast shutdown: children first, so that none is left to hold the folder.
   if (server_.pid() > 0) server_.Wait();
 }
@@ -244,8 +245,15 @@ void PrivatePostgres::Kill() {
   }
 }
 
-void PrivatePostgres::Freeze() { server_.Signal(SIGSTOP); }
-void PrivatePostgres::Thaw() { server_.Signal(SIGCONT); }
+void PrivatePostgres::Freeze() {
+  server_.Signal(SIGSTOP);  // First, so that none is added to its children.
+  for (const pid_t process : ChildrenOf(server_.pid())) kill(process, SIGSTOP);
+}
+
+void PrivatePostgres::Thaw() {
+  for (const pid_t process : ChildrenOf(server_.pid())) kill(process, SIGCONT);
+  server_.Signal(SIGCONT);
+}
 
 std::string PrivatePostgres::ConnectionString(const std::string& database) const {
   return absl::StrCat("host=", folder_.path(), " port=", port_, " user=postgres dbname=", database);

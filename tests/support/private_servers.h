@@ -73,7 +73,7 @@ class PrivatePostgres {
 
   void Kill();   // SIGKILL to the whole server.
   void Start();  // Again, on the same data, socket and port.
-  void Freeze();
+  void Freeze();  // SIGSTOP to the whole server: it takes connections, and answers nothing.
   void Thaw();
 
  private:

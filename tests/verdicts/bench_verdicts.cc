@@ -6,11 +6,6 @@
 // The file holds the figures of the scenarios that were run, and of no other; tests/verdicts/scenarios.h says what they
 // mean. The exit status is 1 where a verdict was wrong.
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cstdio>
-#include <exception>
-#include <fstream>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -22,10 +17,7 @@
 namespace shadowline::verdicts {
 namespace {
 
-void Tell(const std::string& line) {
-  std::printf("%s\n", line.c_str());
-  std::fflush(stdout);
-}
+using support::Tell;
 
 // kills, ledger_residual; ledger: what else was counted (ledger_kills.h).
 Outcome Ledger(uint64_t kills) {
@@ -36,7 +28,12 @@ Outcome Ledger(uint64_t kills) {
                      {"ledger",
                       {{"looks", killed.looks},
                        {"kills_in_outages", killed.kills_in_outages},
+                       {"rests", killed.rests},
                        {"reads", killed.reads},
+                       {"reads_in_peace", killed.reads_in_peace},
+                       {"uncounted", killed.uncounted},
+                       {"untold", killed.untold},
+                       {"untold_most", killed.untold_most},
                        {"sampled", killed.sampled},
                        {"settled", killed.settled},
                        {"lost", killed.lost},
@@ -48,52 +45,18 @@ Outcome Ledger(uint64_t kills) {
   return outcome;
 }
 
-struct Scenario {
-  std::string name;
-  std::function<Outcome()> run;
-};
-
-int Run(const std::string& json_path, const std::vector<std::string>& only, const std::vector<std::string>& bugs,
+int Run(const std::string& json_path, std::vector<std::string> only, const std::vector<std::string>& bugs,
         uint64_t reads, uint64_t kills) {
-  const std::vector<Scenario> scenarios = {
+  const std::vector<support::Scenario> scenarios = {
       {"bugs", [&] { return Bugs({.only = bugs, .reads = reads}, Tell); }},
       {"alarms", [] { return Alarms({}, Tell); }},
       {"recall", [] { return Recall({}, Tell); }},
       {"ledger", [kills] { return Ledger(kills); }},
       {"cost", [] { return Cost({}, Tell); }},
+      {"memory", [] { return Memory({}, Tell); }},
   };
-  for (const std::string& name : only) {
-    const auto named = [&](const Scenario& scenario) { return scenario.name == name; };
-    if (std::any_of(scenarios.begin(), scenarios.end(), named)) continue;
-    std::fprintf(stderr, "--only: there is no scenario %s; expected one of:", name.c_str());
-    for (const Scenario& scenario : scenarios) std::fprintf(stderr, " %s", scenario.name.c_str());
-    std::fprintf(stderr, "\n");
-    return 64;
-  }
-  nlohmann::json report = nlohmann::json::object();
-  std::vector<std::string> faults;
-  for (const Scenario& scenario : scenarios) {
-    const bool asked = only.empty() ? bugs.empty() || scenario.name == "bugs"
-                                    : std::find(only.begin(), only.end(), scenario.name) != only.end();
-    if (!asked) continue;
-    Tell("---- " + scenario.name);
-    Outcome outcome;
-    try {
-      outcome = scenario.run();
-    } catch (const std::exception& error) {
-      outcome.faults.push_back(error.what());
-    }
-    report.update(outcome.figures);
-    for (const std::string& fault : outcome.faults) faults.push_back(scenario.name + ": " + fault);
-    // Also what came before a scenario that is interrupted.
-    if (!json_path.empty()) std::ofstream(json_path) << report.dump(2) << "\n";
-  }
-  Tell("---- summary");
-  for (const auto& [name, value] : report.items()) {
-    if (name != "bugs") Tell(name + " " + value.dump());
-  }
-  for (const std::string& fault : faults) Tell("FAULT " + fault);
-  return faults.empty() ? 0 : 1;
+  if (only.empty() && !bugs.empty()) only = {"bugs"};
+  return support::RunScenarios(scenarios, only, json_path);
 }
 
 }  // namespace

@@ -1,18 +1,17 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
-#include <pqxx/pqxx>
 #include <stdexcept>
 #include <thread>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "base/executor.h"
 #include "base/mutex.h"
 #include "tests/verdicts/bugs.h"
+#include "tests/verdicts/canaries.h"
 #include "tests/verdicts/controls.h"
 #include "tests/verdicts/run.h"
 #include "tests/verdicts/scenarios.h"
@@ -23,70 +22,6 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kTools[] = {"once", "reread", "six_retries", "noise_floor"};
-
-uint64_t Times(absl::string_view text, absl::string_view word) {
-  uint64_t times = 0;
-  for (size_t at = text.find(word); at != absl::string_view::npos; at = text.find(word, at + word.size())) ++times;
-  return times;
-}
-
-// A key of a cached answer: its value is the cache itself.
-bool IsCachedAnswer(absl::string_view key) {
-  return !absl::StartsWith(key, "sl:fence:") && !absl::StartsWith(key, "sl:lease:") &&
-         absl::StrContains(key, "/read:v");
-}
-
-// Where the canary texts are found that Shadowline was shown in rows and parameters.
-json FindCanaries(World* world, uint64_t* found) {
-  const std::string& canary = Canary();
-  json places = json::object();
-  const auto look = [&](const std::string& place, absl::string_view text) {
-    const uint64_t times = Times(text, canary);
-    *found += times;
-    if (times > 0) places[place] = times;
-  };
-  uint64_t searched = 0, in_answers = 0;
-  {
-    pqxx::connection connection(world->state_source());
-    pqxx::work work(connection);
-    for (const auto& table :
-         work.exec("SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'shadowline'")) {
-      const std::string name = table[0].as<std::string>();
-      for (const auto& row : work.exec("SELECT t::text FROM shadowline." + name + " AS t")) {
-        const std::string text = row[0].as<std::string>();
-        searched += text.size();
-        look("postgres shadowline." + name, text);
-      }
-    }
-  }
-  {
-    Wire redis(world->redis().socket());
-    for (const cache::Reply& key : redis.Ask({"KEYS", "sl:*"}).elements) {
-      look("redis key names", key.text);
-      searched += key.text.size();
-      if (IsCachedAnswer(key.text)) {
-        in_answers += Times(redis.Ask({"GET", key.text}).text, canary);
-        continue;
-      }
-      const std::string type = redis.Ask({"TYPE", key.text}).text;
-      const cache::Reply value = type == "string" ? redis.Ask({"GET", key.text})
-                                 : type == "set"  ? redis.Ask({"SMEMBERS", key.text})
-                                                  : redis.Ask({"HGETALL", key.text});
-      look("redis values", value.text);
-      searched += value.text.size();
-      for (const cache::Reply& element : value.elements) look("redis values", element.text);
-    }
-  }
-  for (size_t i = 0; i < world->size(); ++i) {
-    const std::string log = world->node(i).server.Log(), metrics = world->node(i).server.Get("/metrics");
-    searched += log.size() + metrics.size();
-    look("logs", log);
-    look("metrics", metrics);
-  }
-  places["bytes_searched"] = searched;
-  places["in_cached_answers"] = in_answers;  // Which shows that they would be found.
-  return places;
-}
 
 struct Task {
   const Bug* bug = nullptr;
@@ -157,6 +92,7 @@ Outcome Bugs(const BugsSize& size, const Progress& progress) {
       }));
     }
     for (std::thread& worker : workers) worker.join();
+    progress(absl::StrCat("canaries: ", ShowCanaries(&world)));
     uint64_t found = 0;
     outcome.figures["canaries"] = FindCanaries(&world, &found);
     outcome.figures["canaries_found"] = found;

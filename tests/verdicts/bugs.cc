@@ -14,6 +14,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "shadowline/v1/catalog.grpc.pb.h"
+#include "tests/verdicts/canaries.h"
 
 namespace shadowline::verdicts {
 namespace {
@@ -722,7 +723,7 @@ CREATE POLICY own ON document FOR SELECT TO reader USING (
       ", unnest(ARRAY['a', 'b', '", Canary(), "']) AS name;\n", "INSERT INTO payment SELECT tenant, id, '2026-01', 5",
       rows, ";\nINSERT INTO document (tenant, folder, entry, owner, title) SELECT tenant, id, entry, owner, '",
       Canary(), " secret ' || tenant || ' ' || entry", rows, ", unnest(ARRAY['", Canary(), "-eve', '", Canary(),
-      "-bob', 'carol']) WITH ORDINALITY AS o(owner, entry);\n",
+      "-bob', 'carol']) WITH ORDINALITY AS o(owner, entry);\n", CanarySchema(),
       "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader;\nANALYZE;\n");
 }
 
@@ -731,15 +732,15 @@ std::string CatalogOf(const std::vector<Bug>& bugs) {
   const std::string seconds =
       "{duration: 2s, episodes: 60, distinct_keys: 30, exercised: 10, slo_ppm: 50000, unjudged_ppm: 200000,"
       " candidate_p95: 10s, soak: 1ms, ramp_ppm: [1000000], cache_sample_ppm: 1000000, approval: true}";
-  std::vector<std::string> tenants;
-  std::string families;
+  std::vector<std::string> tenants = {kCanaryTenant};
+  std::string families = CanaryFamilies();
   for (const Bug& bug : bugs) {
     for (const std::string& tenant : TenantsOf(bug)) tenants.push_back(tenant);
     absl::StrAppend(&families, ExternalFamily(bug.endpoint, seconds), ManagedFamily(bug.endpoint, seconds));
     if (bug.without_rule.has_value()) absl::StrAppend(&families, ExternalFamily(*bug.without_rule, seconds));
   }
   std::string yaml = absl::StrCat("version: 1\ntenants: {list: [", absl::StrJoin(tenants, ", "), "]}\nfamilies:\n",
-                                  families, "capture:\n  tables:\n");
+                                  families, "capture:\n  tables:\n", CanaryCapture());
   const auto carries = [&families](absl::string_view tag) { return absl::StrContains(families, tag); };
   absl::StrAppend(&yaml, "    public.item: {tenant: \"{tenant}\", tags: [\"item:{id}\"]}\n");
   if (carries("products")) absl::StrAppend(&yaml, "    public.product: {tenant: \"{tenant}\", tags: [products]}\n");

@@ -22,24 +22,12 @@ namespace v1 = shadowline::v1;
 
 constexpr int64_t kKeys = 1000;
 constexpr char kTenant[] = "payer";
-// Of the answers of the third family. With them the samples' bytes are what meets its cap first.
-constexpr int kLargeBytes = 64 << 10;
 
-std::string Family(const std::string& name, const std::string& column, int sample_ppm) {
-  return absl::StrCat(
-      "  ", name, ":\n    policy: {ramp_ppm: [1000000], cache_sample_ppm: ", sample_ppm,
-      "}\n    endpoints:\n      read:\n        sql: SELECT ", column,
-      " AS body FROM item WHERE tenant = :tenant AND id = :id\n        parameters: {id: {type: integer}}\n"
-      "        tags: [\"item:{id}\"]\n        ttl: 24h\n");
-}
-
-int64_t ResidentBytes(pid_t pid) {
-  std::ifstream status(absl::StrCat("/proc/", pid, "/status"));
-  for (std::string line; std::getline(status, line);) {
-    long long kilobytes = 0;
-    if (std::sscanf(line.c_str(), "VmRSS: %lld kB", &kilobytes) == 1) return kilobytes << 10;
-  }
-  return 0;
+std::string Family(const std::string& name, int sample_ppm) {
+  return absl::StrCat("  ", name, ":\n    policy: {ramp_ppm: [1000000], cache_sample_ppm: ", sample_ppm,
+                      "}\n    endpoints:\n      read:\n        sql: SELECT body FROM item WHERE tenant = :tenant AND "
+                      "id = :id\n        parameters: {id: {type: integer}}\n"
+                      "        tags: [\"item:{id}\"]\n        ttl: 24h\n");
 }
 
 // What a process and its children have used of a processor so far, in microseconds. One that ends takes its part along.
@@ -105,18 +93,16 @@ class Measured {
 
 Outcome Cost(const CostSize& size, const Progress& progress) {
   World world(
-      {.schema = absl::StrCat("CREATE TABLE item (tenant text, id bigint, body text NOT NULL, large text NOT NULL,"
+      {.schema = absl::StrCat("CREATE TABLE item (tenant text, id bigint, body text NOT NULL,"
                               " PRIMARY KEY (tenant, id));\nINSERT INTO item SELECT '",
-                              kTenant, "', id, repeat('x', 1000), repeat(md5(id::text), ", kLargeBytes / 32,
-                              ") FROM generate_series(0, ", kKeys - 1, ") AS id;\n"),
-       .catalog =
-           absl::StrCat("version: 1\ntenants: {list: [", kTenant, "]}\nfamilies:\n", Family("unsampled", "body", 0),
-                        Family("sampled", "body", 1'000'000), Family("large", "large", 1'000'000)),
+                              kTenant, "', id, repeat('x', 1000) FROM generate_series(0, ", kKeys - 1, ") AS id;\n"),
+       .catalog = absl::StrCat("version: 1\ntenants: {list: [", kTenant, "]}\nfamilies:\n", Family("unsampled", 0),
+                               Family("sampled", 1'000'000)),
        .replicas = 1,
        .hurried = false,
        .own_state = true});
   Operator& by = world.by_operator();
-  for (const char* family : {"unsampled", "sampled", "large"}) {
+  for (const char* family : {"unsampled", "sampled"}) {
     by.Start(family, {{kTenant}});
     const bool promoted = support::AwaitTrue(kLimit, [&] {
       if (by.Mode(kTenant, family) == v1::MODE_CACHE) return true;
@@ -128,7 +114,6 @@ Outcome Cost(const CostSize& size, const Progress& progress) {
   Measured measured(&world);
   Outcome outcome;
 
-  // ---- What the callers notice ----
   std::vector<double> all_sampled, all_unsampled, ratios;
   const pid_t replica = world.node(0).server.pid(), database = world.postgres().pid();
   double by_replica = 0, by_database = 0;  // Processor time of sampled reads more than of others.
@@ -172,33 +157,6 @@ Outcome Cost(const CostSize& size, const Progress& progress) {
       {"verification_us_of_database_per_read", by_database / reads},
       {"cost_from_cache", measured.from_cache()}};
   outcome.Expect(measured.failed() == 0, absl::StrCat(measured.failed(), " reads failed"));
-
-  // ---- What it holds while the database hangs ----
-  constexpr int64_t kLargeKeys = 300;
-  for (int64_t id = 0; id < kLargeKeys; ++id) (void)world.node(0).Read(RequestOf("large/read", {kTenant, id, ""}));
-  (void)measured.Read("large", 100, 500, kLargeKeys);
-  const pid_t pid = world.node(0).server.pid();
-  const auto samples = [&] { return world.Metric("shadowline_verification_bytes"); };
-  (void)support::AwaitTrue(kLimit, [&] { return samples() == 0; });
-  const int64_t before = ResidentBytes(pid);
-  world.postgres().Freeze();
-  double peak = 0;
-  int64_t resident = before;
-  const uint64_t failed_before = measured.failed();
-  for (int i = 0; i < 12; ++i) {
-    (void)measured.Read("large", 300, 300, kLargeKeys);
-    (void)measured.Read("sampled", 1000, 1000);
-    peak = std::max(peak, samples());
-    resident = std::max(resident, ResidentBytes(pid));
-  }
-  world.postgres().Thaw();
-  outcome.figures["verifier_bytes_peak"] = static_cast<int64_t>(peak);
-  outcome.figures["verifier_bytes_cap"] = 64 << 20;
-  outcome.figures["verifier_rss_growth_bytes"] = resident - before;
-  outcome.figures["shed_while_the_database_hung"] = by.Report("large").ledger().shed();
-  outcome.Expect(peak > 0, "nothing was held while the database hung");
-  outcome.Expect(peak <= 64 << 20, absl::StrFormat("the verifier held %.0f bytes", peak));
-  outcome.Expect(measured.failed() == failed_before, "a read failed while the database hung");
   return outcome;
 }
 

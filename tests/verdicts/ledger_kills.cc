@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <pqxx/pqxx>
 #include <set>
@@ -18,6 +19,7 @@
 #include "base/mutex.h"
 #include "base/random.h"
 #include "tests/support/await.h"
+#include "tests/support/load.h"
 #include "tests/support/node.h"
 #include "tests/support/private_servers.h"
 
@@ -28,6 +30,13 @@ namespace v1 = shadowline::v1;
 
 constexpr absl::Duration kLimit = absl::Seconds(90);
 constexpr absl::Duration kLapse = absl::Seconds(2);
+// Of the reads that a replica answered this long before it was killed, it may have told nobody: several flushes.
+constexpr absl::Duration kUntold = absl::Seconds(1);
+// By then everybody has told.
+constexpr absl::Duration kFlushed = absl::Seconds(20);
+// Between two times at which all is at rest.
+constexpr uint64_t kRoundsToRest = 8;
+constexpr size_t kCallers = 2;
 constexpr const char* kTenants[] = {"acme", "globex"};
 
 constexpr char kCatalog[] = R"(version: 1
@@ -54,6 +63,21 @@ FROM (SELECT e.tenant, sum(sampled) AS sampled, sum(settled) AS settled, sum(los
             FROM shadowline.evidence) e
       JOIN shadowline.replica r ON r.replica = e.replica GROUP BY e.tenant, e.endpoint) t
 )sql";
+
+// Of the processes that live, which are the last ones of their names: nothing is pending of who holds nothing.
+constexpr char kAtRest[] = R"sql(
+SELECT coalesce(sum(abs(sampled - settled - lost)), 0)::bigint, coalesce(sum(settled), 0)::bigint,
+       coalesce(sum(sampled + candidate_misses + candidate_errors), 0)::bigint
+FROM (SELECT *, matched + excused + healed + confirmed + inconclusive + errored + shed AS settled
+      FROM shadowline.evidence) e
+WHERE replica IN (SELECT DISTINCT ON (name) replica FROM shadowline.replica ORDER BY name, started_at DESC)
+)sql";
+
+struct AtRest {
+  uint64_t residual = 0;
+  uint64_t settled = 0;
+  uint64_t counted = 0;  // Reads: sampled, or without a candidate.
+};
 
 struct Balance {
   int64_t residual = 0;
@@ -107,6 +131,33 @@ class World {
     return balance;
   }
 
+  AtRest LookAtRest() {
+    pqxx::connection connection(state());
+    pqxx::nontransaction work(connection);
+    const pqxx::row row = work.exec1(kAtRest);
+    return {row[0].as<uint64_t>(), row[1].as<uint64_t>(), row[2].as<uint64_t>()};
+  }
+  // Reads that any process has counted, dead or alive.
+  uint64_t Counted() {
+    pqxx::connection connection(state());
+    pqxx::nontransaction work(connection);
+    return work
+        .exec1(
+            "SELECT coalesce(sum(sampled + candidate_misses + candidate_errors), 0)::bigint FROM shadowline.evidence")
+            [0]
+        .as<uint64_t>();
+  }
+  // The sum over all replicas.
+  double Metric(const std::string& name) const {
+    double sum = 0;
+    for (const auto& node : nodes_) sum += node->Metric(name);
+    return sum;
+  }
+  // By the replicas' own account, there is no sampled read that waits for its verdict.
+  bool HoldsNothing() const {
+    return Metric("shadowline_verification_samples") + Metric("shadowline_verification_episodes") == 0;
+  }
+
   // Processes that nobody takes for dead, as an array of their ids.
   std::string Living() {
     pqxx::connection connection(state());
@@ -135,17 +186,6 @@ class World {
     return stored;
   }
 
-  // Reads a random row through a random replica.
-  void Read(base::Random* random) {
-    v1::ReadRequest request;
-    request.set_tenant(kTenants[random->Below(2)]);
-    request.set_endpoint("stock/item");
-    auto* parameter = request.add_parameters();
-    parameter->set_name("id");
-    parameter->mutable_value()->set_integer(static_cast<int64_t>(random->Below(options_.rows)));
-    nodes_[random->Below(nodes_.size())]->Read(request, absl::Seconds(1));
-  }
-
  private:
   // Every target is SHADOW and verified in full, and stays so: there is no rollout that would stop it.
   void Shadow() {
@@ -172,6 +212,83 @@ class World {
   std::vector<std::unique_ptr<support::Node>> nodes_;
 };
 
+// Callers who read random rows through random replicas, each verified. They know what the ledger has to know.
+class Callers {
+ public:
+  struct Told {
+    uint64_t reads = 0;
+    uint64_t verified = 0;  // Answered, and to be verified.
+    uint64_t failed = 0;    // Verified or not.
+  };
+
+  Callers(World* world, const LedgerKillsOptions& options)
+      : world_(world), rows_(options.rows), seed_(options.seed * 100), recent_(options.replicas) {}
+  ~Callers() { Stop(); }
+
+  void Start() {
+    stopping_ = false;
+    for (size_t i = 0; i < kCallers; ++i) {
+      threads_.push_back(base::StartThread("caller", [this, seed = seed_++] {
+        base::Random random(seed);
+        support::Pace pace(&clock_, 400, seed, absl::Seconds(1));
+        while (!stopping_) {
+          pace.Next();
+          Read(&random);
+        }
+      }));
+    }
+  }
+  // Returns once every read has been answered.
+  void Stop() {
+    stopping_ = true;
+    for (std::thread& thread : std::exchange(threads_, {})) thread.join();
+  }
+
+  Told told() {
+    base::MutexLock lock(&mutex_);
+    return told_;
+  }
+  // Of those to be verified, those that this replica answered last; each caller may be about to count one more.
+  uint64_t MaybeUntold(size_t node) {
+    base::MutexLock lock(&mutex_);
+    Forget(&recent_[node]);
+    return recent_[node].size() + kCallers;
+  }
+
+ private:
+  void Read(base::Random* random) {
+    v1::ReadRequest request;
+    request.set_tenant(kTenants[random->Below(2)]);
+    request.set_endpoint("stock/item");
+    auto* parameter = request.add_parameters();
+    parameter->set_name("id");
+    parameter->mutable_value()->set_integer(static_cast<int64_t>(random->Below(rows_)));
+    const size_t node = random->Below(recent_.size());
+    const support::Answer answer = world_->nodes()[node]->Read(request, absl::Seconds(1));
+    base::MutexLock lock(&mutex_);
+    ++told_.reads;
+    told_.failed += !answer.status.ok();
+    // A replica that has no flags yet verifies nothing.
+    if (!answer.status.ok() || answer.response.reason() != v1::READ_REASON_MODE_SHADOW) return;
+    ++told_.verified;
+    recent_[node].push_back(clock_.Steady());
+    Forget(&recent_[node]);
+  }
+  void Forget(std::deque<absl::Duration>* recent) {
+    while (!recent->empty() && recent->front() < clock_.Steady() - kUntold) recent->pop_front();
+  }
+
+  World* const world_;
+  const size_t rows_;
+  const base::SystemClock clock_;
+  uint64_t seed_;
+  std::atomic<bool> stopping_{false};
+  std::vector<std::thread> threads_;
+  base::Mutex mutex_;
+  Told told_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::deque<absl::Duration>> recent_ ABSL_GUARDED_BY(mutex_);
+};
+
 constexpr absl::string_view kId = "\"id\":\"";
 
 // What a replica has said in all of its lives.
@@ -193,6 +310,11 @@ struct Said {
   }
 };
 
+// By how much it is outside of [least, most].
+uint64_t OutOf(uint64_t value, uint64_t least, uint64_t most) {
+  return value < least ? least - value : value > most ? value - most : 0;
+}
+
 }  // namespace
 
 LedgerKillsOutcome LedgerKills(const LedgerKillsOptions& options,
@@ -202,26 +324,14 @@ LedgerKillsOutcome LedgerKills(const LedgerKillsOptions& options,
   base::Random random(options.seed);
   const base::SystemClock clock;
   std::atomic<bool> stop{false};
-  std::atomic<uint64_t> reads{0};
-  std::vector<std::thread> threads;
   const auto rest = [&](absl::Duration span) {
     const absl::Duration until = clock.Steady() + span;
     (void)support::AwaitTrue(span + kLimit, [&] { return stop.load() || clock.Steady() >= until; });
   };
-  for (uint64_t i = 0; i < 2; ++i) {
-    threads.push_back(base::StartThread("reader", [&, i] {
-      base::Random own(options.seed * 100 + i);
-      while (!stop.load()) {
-        for (int n = 0; n < 4; ++n) {
-          reads.fetch_add(1);
-          world.Read(&own);
-        }
-        rest(absl::Milliseconds(5));
-      }
-    }));
-  }
+  Callers callers(&world, options);
+  callers.Start();
   // Nobody invalidates what it writes: all that is cached of it becomes wrong.
-  threads.push_back(base::StartThread("writer", [&] {
+  std::thread writer = base::StartThread("writer", [&] {
     base::Random own(options.seed * 100 + 50);
     pqxx::connection connection(world.source());
     while (!stop.load()) {
@@ -233,7 +343,7 @@ LedgerKillsOutcome LedgerKills(const LedgerKillsOptions& options,
       }
       rest(absl::Milliseconds(50 + own.Below(300)));
     }
-  }));
+  });
 
   std::unique_ptr<pqxx::connection> connection;
   uint64_t sampled = 0;
@@ -260,6 +370,23 @@ LedgerKillsOutcome LedgerKills(const LedgerKillsOptions& options,
     });
   };
 
+  // Nobody reads, all are alive, and none of them holds anything: what it has counted is settled.
+  const auto come_to_rest = [&] {
+    callers.Stop();
+    if (!support::AwaitTrue(kLimit, [&] { return world.HoldsNothing(); })) {
+      outcome.faults.push_back("reads stay held, and nobody judges them");
+    }
+    const double verdicts = world.Metric("shadowline_verdicts_total");
+    AtRest at_rest;
+    (void)support::AwaitTrue(kFlushed, [&] {
+      at_rest = world.LookAtRest();
+      return at_rest.residual == 0 && static_cast<double>(at_rest.settled) >= verdicts;
+    });
+    ++outcome.rests;
+    outcome.residual_max = std::max(outcome.residual_max, at_rest.residual);
+    return at_rest;
+  };
+
   if (progress != nullptr) progress("all are ready");
   uint64_t reported = 0;
   for (uint64_t round = 0; outcome.kills < options.kills; ++round) {
@@ -280,6 +407,7 @@ LedgerKillsOutcome LedgerKills(const LedgerKillsOptions& options,
       if (!victims.insert(victim).second) continue;
       look_for(absl::Milliseconds(random.Below(400)));
       world.nodes()[victim]->server.Kill();
+      outcome.untold_most += callers.MaybeUntold(victim);
       ++outcome.kills;
       outcome.kills_in_outages += outage;
     }
@@ -294,6 +422,10 @@ LedgerKillsOutcome LedgerKills(const LedgerKillsOptions& options,
       });
       if (!ready) outcome.faults.push_back("a replica does not come back:\n" + server.Log());
     }
+    if (round % kRoundsToRest == 0) {
+      (void)come_to_rest();
+      callers.Start();
+    }
     if (progress != nullptr && outcome.kills / 10 > reported) {
       reported = outcome.kills / 10;
       progress(absl::StrCat(outcome.kills, " of ", options.kills, " kills, ", outcome.looks, " looks, residual ",
@@ -304,9 +436,19 @@ LedgerKillsOutcome LedgerKills(const LedgerKillsOptions& options,
   if (progress != nullptr) progress("all kills are done");
   // The living find the dead, whose reads become lost.
   look_for(kLapse + absl::Seconds(1));
+  // From here on nobody dies with what was not told: every read that is answered is in the ledger.
+  const AtRest before = come_to_rest();
+  const Callers::Told told_before = callers.told();
+  callers.Start();
+  look_for(absl::Seconds(3));
+  const AtRest after = come_to_rest();
   stop.store(true);
-  for (std::thread& thread : threads) thread.join();
-  outcome.reads = reads.load();
+  writer.join();
+  const Callers::Told told = callers.told();
+  outcome.reads = told.reads;
+  outcome.reads_in_peace = told.verified - told_before.verified;
+  const uint64_t counted = after.counted - before.counted;
+  outcome.uncounted = OutOf(counted, outcome.reads_in_peace, outcome.reads_in_peace + told.failed - told_before.failed);
   const std::string living = world.Living();
   for (auto& node : world.nodes()) {
     if (const int code = node->server.Terminate(); code != 0) {
@@ -328,6 +470,12 @@ LedgerKillsOutcome LedgerKills(const LedgerKillsOptions& options,
     outcome.divergences_stored = world.Stored(said.kept);
     return outcome.divergences_stored == said.kept.size();
   });
+  // Of all lives together. What the dead have left in spools is stored by and by.
+  const uint64_t least = told.verified - std::min(told.verified, outcome.untold_most);
+  uint64_t counted_in_all = 0;
+  (void)support::AwaitTrue(kLimit, [&] { return (counted_in_all = world.Counted()) >= least; });
+  outcome.untold = told.verified - std::min(told.verified, counted_in_all);
+  outcome.uncounted = std::max(outcome.uncounted, OutOf(counted_in_all, least, told.verified + told.failed));
   outcome.lost_in_order = world.LostOf(living);
   if (outcome.lost_in_order != 0) {
     outcome.faults.push_back(
@@ -340,7 +488,10 @@ LedgerKillsOutcome LedgerKills(const LedgerKillsOptions& options,
   if (last.sampled != last.settled + last.lost) {
     outcome.residual_max = std::max(outcome.residual_max, last.sampled - last.settled - last.lost);
   }
-  if (outcome.sampled > outcome.reads) outcome.faults.push_back("more reads were sampled than were made");
+  if (outcome.uncounted != 0) {
+    outcome.residual_max = std::max(outcome.residual_max, outcome.uncounted);
+    outcome.faults.push_back(absl::StrCat("the ledger and the callers differ by ", outcome.uncounted, " reads"));
+  }
 
   outcome.divergences_confirmed = said.confirmed.size();
   outcome.divergences_logged = said.kept.size();

@@ -28,10 +28,21 @@ struct LedgerKillsOutcome {
   uint64_t outages = 0;           // Of the state store, each with a kill in it.
   uint64_t kills_in_outages = 0;  // Of `kills`.
   uint64_t looks = 0;             // At the tables, of every target.
-  // The most by which a target did not balance at any look. What dead replicas had pending has to be lost once they are
-  // swept, and nothing may have more verdicts than reads.
+  uint64_t rests = 0;             // How often all replicas lived, nobody read, and none of them held anything.
+  // The most by which the ledger was wrong:
+  // - of a target, at any look. What dead replicas had pending has to be lost once they are swept, and nothing may have
+  //   more verdicts than reads;
+  // - of a living replica, at rest: nothing is pending then, each read has its verdict;
+  // - `uncounted`.
   uint64_t residual_max = 0;
-  uint64_t reads = 0;  // That callers made.
+  // Reads that callers were answered, and that no replica has counted; or counted, and not made. In peace, after the
+  // kills, that is exact but for reads that failed. Over the whole run a replica may die with what it has told nobody
+  // of: what it answered within a second before that, which is `untold_most` in all. `untold` were.
+  uint64_t uncounted = 0;
+  uint64_t untold = 0;
+  uint64_t untold_most = 0;
+  uint64_t reads = 0;           // That callers made.
+  uint64_t reads_in_peace = 0;  // Of those, answered after the kills.
   uint64_t sampled = 0;
   uint64_t settled = 0;
   uint64_t lost = 0;

@@ -20,8 +20,10 @@ TEST(LedgerKillsTest, EveryLookBalancesAndNothingThatWasKeptIsLost) {
       LedgerKills(options, [](const std::string& line) { std::cout << line << std::endl; });
   std::cout << "kills " << outcome.kills << "\noutages " << outcome.outages << "\nkills_in_outages "
             << outcome.kills_in_outages << "\nlooks " << outcome.looks << "\nledger_residual " << outcome.residual_max
-            << "\nreads " << outcome.reads << "\nsampled " << outcome.sampled << "\nsettled " << outcome.settled
-            << "\nlost " << outcome.lost << "\nlost_in_order " << outcome.lost_in_order << "\nspools_replayed "
+            << "\nrests " << outcome.rests << "\nuncounted " << outcome.uncounted << "\nuntold " << outcome.untold
+            << "\nuntold_most " << outcome.untold_most << "\nreads_in_peace " << outcome.reads_in_peace << "\nreads "
+            << outcome.reads << "\nsampled " << outcome.sampled << "\nsettled " << outcome.settled << "\nlost "
+            << outcome.lost << "\nlost_in_order " << outcome.lost_in_order << "\nspools_replayed "
             << outcome.spools_replayed << "\ndivergences_confirmed " << outcome.divergences_confirmed
             << "\ndivergences_logged " << outcome.divergences_logged << "\ndivergences_stored "
             << outcome.divergences_stored << "\n";
@@ -31,6 +33,7 @@ TEST(LedgerKillsTest, EveryLookBalancesAndNothingThatWasKeptIsLost) {
   EXPECT_GT(outcome.kills_in_outages, 0u);
   EXPECT_GT(outcome.looks, options.kills);
   EXPECT_GT(outcome.sampled, 0u);
+  EXPECT_GT(outcome.reads_in_peace, 0u);
   EXPECT_GT(outcome.divergences_logged, 0u);
 }
 

@@ -14,7 +14,7 @@ namespace {
 
 namespace v1 = shadowline::v1;
 
-void Tell(const std::string& line) { std::cout << line << "\n"; }
+using support::Tell;
 
 void ExpectFaultless(const Outcome& outcome) {
   std::cout << outcome.figures.dump(2) << "\n";
