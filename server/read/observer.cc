@@ -449,7 +449,13 @@ absl::StatusOr<diff::Look> Observer::LookOf(const v1::ObservedRead& observation,
       break;
   }
   const bool differ = look.control == diff::Look::Control::kDiffers;
-  if (!report->token.digests()) Recognise(*control_body, differ, report);
+  if (!report->token.digests()) {
+    if (differ) {
+      look.versions =
+          diff::CompareVersions(report->candidate, *control_body, report->query.endpoint->row_version, *comparison);
+    }
+    Recognise(*control_body, differ, report);
+  }
   // The candidate was read after the token was given. Data that moved to the other may be served for as long as the
   // bound allows; another replica's clock does not say when it was heard.
   const std::optional<absl::Duration> elapsed = deps_.tokens->Elapsed(report->token.issue());

@@ -37,8 +37,8 @@ using testing::StartsWith;
 constexpr absl::Duration kDelta = absl::Seconds(1);
 constexpr absl::Duration kPatience = absl::Seconds(30);
 
-// `message Level { int64 level = 1; string at = 2; Level old = 3; }` of the package shop; `fields` are more of the
-// endpoint's.
+// `message Level { int64 level = 1; string at = 2; repeated Level old = 3; optional int64 version = 4; }` of the
+// package shop; `fields` are more of the endpoint's.
 std::shared_ptr<const cache::CompiledCatalog> Catalog(uint64_t revision,
                                                       const std::string& fields = "message: shop.Level") {
   google::protobuf::FileDescriptorSet set;
@@ -46,7 +46,9 @@ std::shared_ptr<const cache::CompiledCatalog> Catalog(uint64_t revision,
     name: "shop.proto" package: "shop" syntax: "proto3" message_type { name: "Level"
       field { name: "level" number: 1 type: TYPE_INT64 label: LABEL_OPTIONAL }
       field { name: "at" number: 2 type: TYPE_STRING label: LABEL_OPTIONAL }
-      field { name: "old" number: 3 type: TYPE_MESSAGE type_name: ".shop.Level" label: LABEL_REPEATED } } })",
+      field { name: "old" number: 3 type: TYPE_MESSAGE type_name: ".shop.Level" label: LABEL_REPEATED }
+      field { name: "version" number: 4 type: TYPE_INT64 label: LABEL_OPTIONAL proto3_optional: true oneof_index: 0 }
+      oneof_decl { name: "_version" } } })",
                                                             &set));
   const auto catalog = cache::ParseCatalog(absl::StrCat(R"(version: 1
 tenants: {list: [acme, globex]}
@@ -60,6 +62,7 @@ families:
         parameters: {id: {type: text}}
         freshness: 1s
         compare: {ignore: ["$.at"]}
+        row_version: /version
         )",
                                                         fields, "\n"),
                                            revision);
@@ -636,6 +639,11 @@ TEST(ObserverTest, MessagesAreComparedByFieldUnderTheEndpointsRules) {
 
   const v1::Judgement again = w.Observe(OfMessages(w.FirstRead("3", "", ""), kOne, kTwo));
   EXPECT_EQ(w.Observe(OfMessages(w.NextRead(again, "", ""), kTwo, kTwo)).verdict(), "healed");
+
+  constexpr absl::string_view kVersion = "\x20\x03";
+  w.Observe(OfMessages(w.FirstRead("4", "", ""), absl::StrCat(kOne, kVersion), absl::StrCat(kTwo, kVersion)));
+  ASSERT_EQ(w.a.divergences.size(), 2u);
+  EXPECT_EQ(w.a.divergences[1].rule, "by_version");
 }
 
 TEST(ObserverTest, ACandidateThatIsNoSuchMessageWasNeverRight) {
@@ -844,6 +852,29 @@ TEST(ObserverTest, WhatIsNoJsonWasNeverRight) {
   ObservedWorld w;
   EXPECT_EQ(w.Report("1", "{\"level\":", Level(2)).verdict(), "confirmed");
   EXPECT_EQ(w.a.divergences.at(0).rule, "at_once");
+}
+
+std::string Versioned(int version, int level) {
+  return absl::StrCat(R"({"version":)", version, R"(,"level":)", level, "}");
+}
+
+TEST(ObserverTest, WhatTheDatabaseNeverHeldUnderThatVersionIsConfirmedByTheFirstLook) {
+  ObservedWorld w;
+  EXPECT_EQ(w.Report("1", Versioned(3, 1), Versioned(3, 2)).verdict(), "confirmed");
+  EXPECT_EQ(w.Report("2", Versioned(4, 1), Versioned(3, 2)).verdict(), "confirmed");
+  ASSERT_EQ(w.a.divergences.size(), 2u);
+  EXPECT_EQ(w.a.divergences[0].rule, "by_version");
+  EXPECT_EQ(w.a.divergences[0].cause, "same_version");
+  EXPECT_EQ(w.a.divergences[1].cause, "never_held");
+  EXPECT_EQ(w.Report("3", Versioned(2, 1), Versioned(3, 2)).state(), v1::Judgement::STATE_LOOK_AGAIN);
+
+  // A control that was asked beside the candidate may be the older one.
+  v1::ObservedRead beside = w.FirstRead("4", Versioned(4, 1), Versioned(3, 2));
+  beside.mutable_control()->set_began_us_ago(3'500);
+  const v1::Judgement told = w.Observe(beside);
+  EXPECT_EQ(told.state(), v1::Judgement::STATE_LOOK_AGAIN);
+  EXPECT_LE(told.look_again_in_us(), 50'000);
+  EXPECT_EQ(w.Observe(w.NextRead(told, Versioned(4, 1), Versioned(4, 1))).verdict(), "matched");
 }
 
 // ---- Tokens ----
