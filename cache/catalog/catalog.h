@@ -84,6 +84,7 @@ struct Endpoint {
   std::string owner;                      // Where the answer names its tenant; empty: nowhere.
   bool authorization = false;             // The answer decides who may do or see what.
   std::string committed_at;               // Where the answer says when it was committed; empty: nowhere.
+  std::string row_version;                // Where it says which version it is, an integer that grows; empty: nowhere.
   uint32_t noise_ppm = 10'000;            // Share of the verified reads whose control is read twice.
   bool observed = false;                  // The application reads both sides; there is no statement.
   absl::Duration evidence_ttl;            // How long shown values are kept.

@@ -260,8 +260,10 @@ class Compiler {
     endpoint->owner = declared.owner();
     endpoint->authorization = declared.authorization();
     endpoint->committed_at = declared.committed_at();
-    for (const auto& [field, pointer] :
-         {std::pair("owner", &declared.owner()), {"committed_at", &declared.committed_at()}}) {
+    endpoint->row_version = declared.row_version();
+    for (const auto& [field, pointer] : {std::pair("owner", &declared.owner()),
+                                         {"committed_at", &declared.committed_at()},
+                                         {"row_version", &declared.row_version()}}) {
       if (pointer->empty()) continue;
       const absl::StatusOr<JsonPointer> parsed = ParseJsonPointer(*pointer);
       if (!parsed.ok()) {
@@ -271,6 +273,12 @@ class Compiler {
     if (!endpoint->committed_at.empty() && endpoint->shape == ResultShape::kRows) {
       Refuse(path + ".committed_at",
              "rows that are gone have no time, so nothing follows from those that are there; expected `result: row`");
+    }
+    if (!endpoint->row_version.empty() && endpoint->shape == ResultShape::kRows) {
+      Refuse(path + ".row_version", "rows have each their own, and none is the answer's; expected `result: row`");
+    }
+    if (absl::StrContains(absl::StrCat(endpoint->row_version, "/"), "/*/")) {
+      Refuse(path + ".row_version", absl::StrCat("`", endpoint->row_version, "`: `*` is many places; expected one"));
     }
     endpoint->noise_ppm = declared.has_noise_ppm() ? declared.noise_ppm() : kDefaultNoisePpm;
     if (endpoint->noise_ppm > 1'000'000) {

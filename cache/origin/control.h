@@ -58,6 +58,7 @@ struct ControlAnswer {
   absl::Time answered_at;
   // The database's own clock, while the statement ran. InfinitePast: the endpoint declares no `committed_at`.
   absl::Time database_clock = absl::InfinitePast();
+  bool standby = false;  // By a server that repeats another's log, and may be behind it.
 };
 
 class Control {

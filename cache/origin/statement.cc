@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "cache/catalog/sql.h"
@@ -35,6 +36,8 @@ absl::string_view SessionStamp() {
   return "concat_ws('|', session_user, current_user, current_database(), current_setting('search_path'), "
          "current_setting('TimeZone'), current_setting('transaction_read_only'), pg_is_in_recovery())";
 }
+
+bool IsInRecovery(absl::string_view stamp) { return absl::EndsWith(stamp, "|t"); }
 
 std::string SessionSetup(const std::string& search_path_literal, bool local) {
   static constexpr std::pair<absl::string_view, absl::string_view> kSettings[] = {

@@ -32,6 +32,8 @@ absl::string_view SqlType(ParameterType type);
 // An expression that names the session a statement runs in: users, search_path, TimeZone, read-only, recovery,
 // database. Equal stamps mean that a statement means the same.
 absl::string_view SessionStamp();
+// Whether that session is of a server in recovery, which a standby always is.
+bool IsInRecovery(absl::string_view stamp);
 
 // One statement that sets up a session, whatever the role's or the database's own defaults are: the same text must
 // mean, and print, the same everywhere. The search path is given as a quoted literal; `local`: for the present

@@ -91,7 +91,7 @@ struct Divergence {
   std::vector<Difference> differences;
   uint64_t differences_total = 0;
   std::vector<std::string> patterns;
-  std::string rule;  // "by_commit", "by_observation" or "at_once"
+  std::string rule;  // "by_commit", "by_observation", "by_version" or "at_once"
   absl::Duration freshness;
   absl::Time filled_at;
   absl::Time served_at;

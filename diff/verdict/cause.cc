@@ -28,18 +28,6 @@ std::pair<std::string, absl::Time> LastInvalidated(const CauseInputs& inputs) {
                            [](const auto& a, const auto& b) { return a.second < b.second; });
 }
 
-// Members came, went or changed their type, and no value differs: "/name: missing", "/lines/*/id: type". A whole answer
-// or item that is not there is another matter.
-bool OtherShape(const std::vector<std::string>& patterns) {
-  return !patterns.empty() && std::all_of(patterns.begin(), patterns.end(), [](absl::string_view pattern) {
-    const size_t colon = pattern.rfind(": ");
-    if (colon == absl::string_view::npos) return false;
-    const absl::string_view path = pattern.substr(0, colon);
-    const absl::string_view kind = pattern.substr(colon + 2);
-    return !path.empty() && !absl::EndsWith(path, "/*") && (kind == "missing" || kind == "extra" || kind == "type");
-  });
-}
-
 Cause CauseInAStranger(const CauseInputs& inputs) {
   const std::string how = inputs.named ? "The answer names another owner than the tenant it was served to"
                                        : "What was served is, to the value, what the database lately said to";
@@ -72,12 +60,33 @@ Cause CauseInTheApplication(const CauseInputs& inputs) {
 
 }  // namespace
 
+bool IsOtherShape(const std::vector<std::string>& patterns) {
+  return !patterns.empty() && std::all_of(patterns.begin(), patterns.end(), [](absl::string_view pattern) {
+    const size_t colon = pattern.rfind(": ");
+    if (colon == absl::string_view::npos) return false;
+    const absl::string_view path = pattern.substr(0, colon);
+    const absl::string_view kind = pattern.substr(colon + 2);
+    return !path.empty() && !absl::EndsWith(path, "/*") && (kind == "missing" || kind == "extra" || kind == "type");
+  });
+}
+
 Cause ProbableCause(const CauseInputs& inputs) {
   if (inputs.stranger != Stranger::kNobody || inputs.named) return CauseInAStranger(inputs);
+  if (inputs.versions == Versions::kSame) {
+    return {"same_version",
+            "The database says otherwise under the very version that the cached answer bears: something changed the "
+            "answer on its way into the cache, or the version does not grow with every change."};
+  }
+  if (inputs.versions == Versions::kNewer) {
+    return {"never_held",
+            "The cached answer bears a newer version than the database's, which was asked later: it was cached before "
+            "its transaction was committed, or that was rolled back; or it is another database's; or this one was set "
+            "back."};
+  }
   if (!inputs.control_repeats_itself) {
     return {"non_deterministic", "The control gave two answers when it was read twice in one snapshot."};
   }
-  if (OtherShape(inputs.patterns)) {
+  if (IsOtherShape(inputs.patterns)) {
     return {"schema_skew",
             "Members are missing, new or of another type, and no value differs: a program of another version, or a "
             "statement from before a change, made the cached answer."};
@@ -145,6 +154,14 @@ std::string AdviceOn(absl::string_view cause, const std::vector<std::string>& ta
   }
   if (cause == "key_collision") {
     return "put what the answer depends on into the application's key: two parameter sets share it";
+  }
+  if (cause == "same_version") {
+    return "find what stores other values than it has read: a partial update, a conversion, another program under the "
+           "same key; or let the version grow with every change of the answer";
+  }
+  if (cause == "never_held") {
+    return "fill the cache after the commit, with what is read then; where that is so, look for another environment "
+           "that shares this Redis, or for a database that was set back";
   }
   if (cause == "cross_tenant") {
     return "keep the family off the cache; find which key lacks the tenant or the identity, or which connection "

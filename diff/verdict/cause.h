@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "diff/verdict/strangers.h"
+#include "diff/verdict/versions.h"
 
 namespace shadowline::diff {
 
@@ -42,19 +43,24 @@ struct CauseInputs {
   bool named = false;
   std::vector<std::string> patterns;       // As Comparison::patterns.
   std::optional<CapturedWrites> captured;  // Absent: changes are not captured, or not all of them are known.
+  Versions versions = Versions::kUnknown;  // Where they are the proof.
   // Keys of the endpoint and tenant that were confirmed since `burst_since`, this one included.
   size_t burst = 1;
   absl::Time burst_since;
 };
 
 struct Cause {
-  // cross_tenant, key_collision, non_deterministic, schema_skew, fill_race, negative_stale, hidden_input,
-  // out_of_band_writer, missed_invalidation, stale_entry or unknown
+  // cross_tenant, key_collision, same_version, never_held, non_deterministic, schema_skew, fill_race, negative_stale,
+  // hidden_input, out_of_band_writer, missed_invalidation, stale_entry or unknown
   std::string name;
   std::string evidence;  // For people; names tags, never values.
 };
 
 Cause ProbableCause(const CauseInputs& inputs);
+
+// Members came, went or changed their type, and no value differs: "/name: missing", "/lines/*/id: type". A whole answer
+// or item that is not there is another matter.
+bool IsOtherShape(const std::vector<std::string>& patterns);
 
 // What to do about a cause, as a clause for people that goes on "next: ...". `tags` are the key's; empty where none are
 // known, or many keys are meant.

@@ -48,6 +48,8 @@ absl::string_view ProofName(Proof proof) {
       return "by_observation";
     case Proof::kByCommit:
       return "by_commit";
+    case Proof::kByVersion:
+      return "by_version";
     case Proof::kAtOnce:
       return "at_once";
   }
@@ -62,12 +64,13 @@ Step FreshnessCase::Add(const Look& look) {
   const bool differs = look.control == Look::Control::kDiffers;
   const bool counts = differs && look.control_after_fill;
 
-  if (std::optional<Step> wrong = Wrong(look); wrong.has_value()) return *std::move(wrong);
+  std::optional<Step> wrong = Wrong(look);
   // A difference says something about the fill whether or not the cache could be read: fills have ids and never come
   // back.
   if (differs && !first_difference_.has_value()) first_difference_ = look.control_at;
   if (counts && !differed_since_.has_value()) differed_since_ = look.control_at;
 
+  if (wrong.has_value()) return *std::move(wrong);
   if (look.candidate == Look::Candidate::kReplaced && first_difference_.has_value()) return Gone(look);
   if (look.control == Look::Control::kEqual || look.control == Look::Control::kExcused) return Equal(look);
   return Again(look);
@@ -88,6 +91,12 @@ std::optional<Step> FreshnessCase::Wrong(const Look& look) const {
     return step;
   };
   if (look.never_right) return confirmed(Proof::kAtOnce, "no age excuses such an answer");
+  if (look.versions == Versions::kSame) {
+    return confirmed(Proof::kByVersion, "the database says otherwise under the same version");
+  }
+  if (look.versions == Versions::kNewer && look.control_after_fill) {
+    return confirmed(Proof::kByVersion, "its version is newer than the database's, which was asked later");
+  }
   if (look.candidate != Look::Candidate::kSameFill || !look.control_after_fill) return std::nullopt;
   const absl::Time bound = look.candidate_at - options_.delta;
   if (look.control_after_candidate && look.committed_by <= bound) {
@@ -146,6 +155,8 @@ Step FreshnessCase::Again(const Look& look) const {
     if (look.committed_by <= look.candidate_at - options_.delta) step.look_again_in = Margin(options_.delta);
     if (step.why.empty()) step.why = "it differs, which is not wrong yet";
   }
+  // It lacks only a control that is known to come after the fill.
+  if (look.versions == Versions::kNewer) step.look_again_in = Margin(options_.delta);
   return step;
 }
 

@@ -12,10 +12,12 @@
 //                   key that is written every second is judged like any other;
 //   by commit       when a look at time t found the fill, its control was asked after that and differs from c, and what
 //                   the control said was committed by t - delta. No waiting;
+//   by version      when a look's control differs from c under the same version, or when the control had seen what the
+//                   fill's load saw and c bears a newer version. The database never held c then. No waiting;
 //   at once         when the answer is one that no time excuses: somebody else's, or no answer at all.
 //
 // A look whose control may have been read before the fill was loaded proves nothing about the fill by observation or by
-// commit, and counts neither as the earlier look nor as the later one.
+// commit, and counts neither as the earlier look nor as the later one. Equal versions are proof all the same.
 //
 // A fill that was replaced is healed if the look that saw it came within twice delta of the first difference that
 // counts (no look can come sooner than delta). Later than that nobody knows whether it was in time: inconclusive.
@@ -32,6 +34,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "diff/verdict/versions.h"
 
 namespace shadowline::diff {
 
@@ -41,9 +44,9 @@ enum class Verdict { kMatched, kExcused, kHealed, kConfirmed, kInconclusive, kEr
 absl::string_view VerdictName(Verdict verdict);
 
 // Which rule confirmed a divergence.
-enum class Proof { kByObservation, kByCommit, kAtOnce };
+enum class Proof { kByObservation, kByCommit, kByVersion, kAtOnce };
 
-// "by_observation", "by_commit", "at_once"
+// "by_observation", "by_commit", "by_version", "at_once"
 absl::string_view ProofName(Proof proof);
 
 // What one look at both sides saw.
@@ -64,6 +67,9 @@ struct Look {
   // By when all that the control saw, and that the answer depends on, was committed and visible. InfiniteFuture: nobody
   // knows.
   absl::Time committed_by = absl::InfiniteFuture();
+  // c's against the control's. Counts only where the control differs; kNewer only where that is no server that may be
+  // behind the one that c was loaded from.
+  Versions versions = Versions::kUnknown;
   // c is wrong whatever its age. Counts only where the control differs.
   bool never_right = false;
 };

@@ -47,6 +47,7 @@ diff::CauseInputs CauseInputsOf(const Finding& finding) {
   inputs.stranger = finding.stranger;
   inputs.named = finding.named;
   inputs.patterns = finding.difference.patterns;
+  if (finding.proof == diff::Proof::kByVersion) inputs.versions = finding.rule.looks().back().versions;
   inputs.captured = finding.captured;
   return inputs;
 }

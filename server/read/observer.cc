@@ -399,6 +399,10 @@ absl::StatusOr<diff::Look> Observer::LookOf(const v1::ObservedRead& observation,
       break;
   }
   const bool differ = look.control == diff::Look::Control::kDiffers;
+  if (differ && !report->token.digests()) {
+    look.versions =
+        diff::CompareVersions(candidate.json(), control.json(), report->query.endpoint->row_version, *comparison);
+  }
   Recognise(observation, differ, report);
   // The candidate was read after the token was given. Data that moved to the other may be served for as long as the
   // bound allows; another replica's clock does not say when it was heard.

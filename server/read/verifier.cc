@@ -103,6 +103,14 @@ cache::TagHashes HashesOf(const cache::Query& query) {
                          CandidateFences(*query.endpoint, query.tenant, query.arguments));
 }
 
+// A server that may be behind proves nothing about what is newer.
+diff::Versions VersionsOf(const Sample& sample, const cache::ControlAnswer& control,
+                          const diff::Comparison& difference) {
+  const diff::Versions versions =
+      diff::CompareVersions(sample.served.body, control.body, sample.drawn.query.endpoint->row_version, difference);
+  return versions == diff::Versions::kNewer && control.standby ? diff::Versions::kUnknown : versions;
+}
+
 bool ByEquality(Verdict verdict) { return verdict == Verdict::kMatched || verdict == Verdict::kExcused; }
 
 }  // namespace
@@ -597,8 +605,11 @@ void Verifier::Checked(const std::string& id, Episode* episode, const diff::Step
   const Look& last = episode->rule.looks().back();
   const absl::Duration delta = query.endpoint->freshness;
   // Where there is noise, it may have been all that differed until now. What was committed long ago was not.
-  if (step.proof == diff::Proof::kByObservation && noise.differed > 0 &&
-      !check.OldEnough(episode->since, last.candidate_at - delta)) {
+  const bool young = step.proof == diff::Proof::kByObservation && noise.differed > 0 &&
+                     !check.OldEnough(episode->since, last.candidate_at - delta);
+  // What is left may be a write's that came since.
+  const bool moved = step.proof == diff::Proof::kByVersion && VersionsOf(sample, first, check.left()) != last.versions;
+  if (young || moved) {
     if (++episode->checks > options_.max_rounds) return close(Verdict::kInconclusive);
     return LookAgainIn(id, episode, delta);
   }
@@ -697,6 +708,7 @@ Verifier::Judgement Verifier::CompareInto(Look* look, Held* held, const Truth& t
       break;
     case diff::Comparison::Verdict::kDiffer:
       look->control = Look::Control::kDiffers;
+      look->versions = VersionsOf(sample, *truth.answer, result);
       judgement.difference = std::move(result);
       judgement.control_found = truth.answer->found;
       judgement.committed_by = look->committed_by = CommittedBy(sample, truth);

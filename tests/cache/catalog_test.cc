@@ -223,7 +223,7 @@ TEST(CatalogTest, EveryFindingIsReportedAtItsPlace) {
       "14:9: families.pricing.endpoints.quote.tll: unknown field; expected one of sql, parameters, result, freshness, "
       "ttl, negative_ttl, timeout, tags, schema, compare, evidence, compress_above, identity, near, refresh_early, "
       "stale_while_revalidate, warm, external, owner, authorization, committed_at, noise_ppm, "
-      "observed, evidence_ttl");
+      "observed, evidence_ttl, row_version");
 }
 
 TEST(CatalogTest, WrongTypesAreRefused) {
@@ -300,6 +300,7 @@ TEST(CatalogTest, SaysWhatVerificationMayRelyOn) {
         owner: /account/tenant
         authorization: true
         committed_at: /at
+        row_version: /version
         noise_ppm: 0
         evidence: show
         evidence_ttl: 24h)"),
@@ -309,12 +310,17 @@ TEST(CatalogTest, SaysWhatVerificationMayRelyOn) {
   EXPECT_EQ(quote->owner, "/account/tenant");
   EXPECT_TRUE(quote->authorization);
   EXPECT_EQ(quote->committed_at, "/at");
+  EXPECT_EQ(quote->row_version, "/version");
   EXPECT_EQ(quote->noise_ppm, 0u);
   EXPECT_EQ(quote->evidence_ttl, absl::Hours(24));
 
   EXPECT_THAT(Refusal(declared("owner: $.tenant")), HasSubstr("quote.owner: `$.tenant`: expected a JSON Pointer"));
   EXPECT_THAT(Refusal(declared("committed_at: at")), HasSubstr("quote.committed_at: `at`: expected a JSON Pointer"));
   EXPECT_THAT(Refusal(declared("committed_at: /at\n        result: rows")), HasSubstr("expected `result: row`"));
+  EXPECT_THAT(Refusal(declared("row_version: v")), HasSubstr("quote.row_version: `v`: expected a JSON Pointer"));
+  EXPECT_THAT(Refusal(declared("row_version: /v\n        result: rows")), HasSubstr("expected `result: row`"));
+  EXPECT_THAT(Refusal(declared("row_version: /lines/*/v")), HasSubstr("`*` is many places"));
+  EXPECT_THAT(Refusal(declared("row_version: /*")), HasSubstr("`*` is many places"));
   EXPECT_THAT(Refusal(declared("noise_ppm: 1000001")), HasSubstr("expected at most 1000000"));
   EXPECT_THAT(Refusal(declared("evidence_ttl: 91d")), HasSubstr("quote.evidence_ttl"));
 }

@@ -466,6 +466,18 @@ TEST_F(PostgresControlTest, RowsKeepTheirOrderAndNoneIsAnEmptyArray) {
   EXPECT_EQ(answer->body, "[]");
 }
 
+TEST_F(PostgresControlTest, AStandbysAnswersSaySo) {
+  const support::PrivatePostgres primary;
+  const support::PrivatePostgres standby(primary, {});
+  for (const support::PrivatePostgres* server : {&primary, &standby}) {
+    PostgresControlWorld world;
+    world.options().connection_string = server->ConnectionString();
+    const auto answer = world.Load(MakeQuery(MakeEndpoint("SELECT 1 AS n WHERE $1 = 'acme'"), "acme"));
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    EXPECT_EQ(answer->standby, server == &standby);
+  }
+}
+
 TEST_F(PostgresControlTest, ASecondRowOfARowEndpointIsAnError) {
   const auto answer = Ask(MakeEndpoint("SELECT n FROM generate_series(1, 2) AS n WHERE $1 = 'acme'"));
   EXPECT_EQ(answer.status().code(), absl::StatusCode::kInternal);

@@ -112,6 +112,54 @@ TEST_F(FreshnessTest, ACommitDoesNotMakeEqualAnswersDifferent) {
   EXPECT_EQ(case_.Add(Committed(0, -60, Control::kEqual)).verdict, Verdict::kMatched);
 }
 
+// ---- By version ----
+
+Look Versioned(double at, Versions versions, bool after_fill = true) {
+  Look look = Saw(at, Control::kDiffers, Candidate::kSameFill, after_fill);
+  look.control_after_candidate = after_fill;
+  look.versions = versions;
+  return look;
+}
+
+TEST_F(FreshnessTest, AnotherAnswerUnderTheSameVersionIsConfirmedWheneverTheControlWasAsked) {
+  const Step step = case_.Add(Versioned(0, Versions::kSame, /*after_fill=*/false));
+  EXPECT_EQ(step.verdict, Verdict::kConfirmed);
+  EXPECT_EQ(step.proof, Proof::kByVersion);
+}
+
+TEST_F(FreshnessTest, AVersionThatTheDatabaseHasNotComeToIsConfirmedByTheFirstLook) {
+  const Step step = case_.Add(Versioned(0, Versions::kNewer));
+  EXPECT_EQ(step.verdict, Verdict::kConfirmed);
+  EXPECT_EQ(step.proof, Proof::kByVersion);
+}
+
+TEST_F(FreshnessTest, AControlThatWasAskedBesideANewerVersionIsAskedOnceMoreAtOnce) {
+  for (const bool committed : {true, false}) {
+    FreshnessCase one({.delta = kDelta}, At(0));
+    const Step step = one.Add(Versioned(0, Versions::kNewer, /*after_fill=*/false));
+    EXPECT_FALSE(step.verdict.has_value());
+    EXPECT_LE(step.look_again_in, absl::Milliseconds(50));
+    EXPECT_EQ(one.Add(committed ? Saw(0.05, Control::kEqual) : Versioned(0.05, Versions::kNewer)).verdict,
+              committed ? Verdict::kMatched : Verdict::kConfirmed);
+  }
+}
+
+TEST_F(FreshnessTest, AnOlderVersionIsWaitedFor) {
+  EXPECT_GT(case_.Add(Versioned(0, Versions::kOlder)).look_again_in, kDelta);
+  EXPECT_EQ(case_.Add(Versioned(2.05, Versions::kOlder)).proof, Proof::kByObservation);
+}
+
+TEST_F(FreshnessTest, AVersionDoesNotMakeEqualAnswersDifferent) {
+  Look look = Versioned(0, Versions::kSame);
+  look.control = Control::kExcused;
+  EXPECT_EQ(case_.Add(look).verdict, Verdict::kExcused);
+}
+
+TEST_F(FreshnessTest, ACaseThatGoesOnAfterItsProofHasDifferedSinceThen) {
+  case_.Add(Versioned(0, Versions::kSame));
+  EXPECT_EQ(case_.Add(Versioned(2.05, Versions::kOlder)).proof, Proof::kByObservation);
+}
+
 // ---- At once ----
 
 TEST_F(FreshnessTest, WhatNoAgeExcusesIsConfirmedAtOnceAlsoWhereTheFillMayBeYounger) {
@@ -386,6 +434,82 @@ TEST(FreshnessModelTest, ACacheThatIsRightIsAlwaysMatched) {
   }
 }
 
+// --- The same model where answers have versions: what the database held is its version, and what it never held has one
+// as well.
+
+enum class Origin { kCommitted, kNotYetCommitted, kRolledBack, kChangedOnTheWay };
+
+struct VersionedOutcome {
+  Verdict verdict;
+  Proof proof;
+  uint64_t version = 0;
+  absl::Time candidate_at;  // Of the last look.
+  size_t looks = 0;
+};
+
+std::optional<VersionedOutcome> VerifyVersioned(const World& world, base::Random* random, Origin origin) {
+  const absl::Time loaded_at = At(5 + random->Unit() * 10);
+  VersionedOutcome outcome;
+  outcome.version = world.Held(loaded_at);
+  if (origin == Origin::kRolledBack || origin == Origin::kNotYetCommitted) ++outcome.version;
+  const bool held = origin == Origin::kCommitted || origin == Origin::kNotYetCommitted;
+  // Of an application's cache it is only known that what was there had been loaded. It alone can hold what is not yet
+  // committed.
+  const bool external = origin == Origin::kNotYetCommitted || random->Unit() < 0.5;
+  const bool beside = random->Unit() < 0.5;
+  absl::Time now = loaded_at + absl::Seconds(random->Unit() * 2);
+  const absl::Time served_at = now;
+  FreshnessCase the_case({.delta = kDelta}, served_at);
+  while (outcome.looks < 10) {
+    absl::Time snapshot = now + absl::Seconds(random->Unit() * 0.3);
+    if (beside && outcome.looks == 0) snapshot = now - absl::Seconds(random->Unit() * 2);
+    const uint64_t said = world.Held(snapshot);
+    Look look;
+    look.candidate_at = outcome.candidate_at = now;
+    look.control_at = std::max(now, snapshot) + absl::Seconds(random->Unit() * 0.3);
+    look.control_after_fill = snapshot >= (external ? served_at : loaded_at);
+    look.control_after_candidate = snapshot >= now;
+    look.control = held && said == outcome.version ? Control::kEqual : Control::kDiffers;
+    look.versions = outcome.version == said  ? Versions::kSame
+                    : outcome.version < said ? Versions::kOlder
+                                             : Versions::kNewer;
+    if (random->Unit() < 0.1) look.control = Control::kUnknown;
+    ++outcome.looks;
+    const Step step = the_case.Add(look);
+    if (step.verdict.has_value()) {
+      outcome.verdict = *step.verdict;
+      outcome.proof = step.proof;
+      return outcome;
+    }
+    now = look.control_at + step.look_again_in;
+  }
+  return std::nullopt;
+}
+
+TEST(FreshnessModelTest, NothingIsConfirmedByItsVersionThatTheDatabaseHeldWithinDelta) {
+  base::Random random(19);
+  std::map<Origin, int> by_version, not_waited_for;
+  for (int run = 0; run < 20'000; ++run) {
+    World world(&random, /*values=*/0);
+    world.WriteAll(std::pow(10, random.Unit() * 3 - 1.5), 60);
+    const auto origin = static_cast<Origin>(run % 4);
+    const std::optional<VersionedOutcome> outcome = VerifyVersioned(world, &random, origin);
+    ASSERT_TRUE(outcome.has_value());
+    if (outcome->verdict != Verdict::kConfirmed) continue;
+    if (origin == Origin::kCommitted || origin == Origin::kNotYetCommitted) {
+      ASSERT_FALSE(world.HeldWithin(outcome->version, outcome->candidate_at - kDelta, outcome->candidate_at))
+          << "run " << run;
+    }
+    if (outcome->proof != Proof::kByVersion) continue;
+    ++by_version[origin];
+    not_waited_for[origin] += outcome->looks == 1;
+  }
+  EXPECT_EQ(by_version[Origin::kCommitted], 0);
+  EXPECT_GT(by_version[Origin::kNotYetCommitted], 100);
+  EXPECT_GT(not_waited_for[Origin::kRolledBack], 1000);
+  EXPECT_GT(not_waited_for[Origin::kChangedOnTheWay], 1000);
+}
+
 // --- Causes.
 
 CauseInputs Inputs() {
@@ -461,6 +585,18 @@ TEST(CauseTest, SomebodyElsesAnswerIsThatBeforeAllElse) {
   EXPECT_EQ(ProbableCause(inputs).name, "key_collision");
 }
 
+TEST(CauseTest, AnAnswerThatTheDatabaseNeverHeldSaysSoInItsVersion) {
+  CauseInputs inputs = Inputs();
+  inputs.external = true;
+  inputs.patterns = {"/price: type"};
+  inputs.versions = Versions::kSame;
+  EXPECT_EQ(ProbableCause(inputs).name, "same_version");
+  inputs.versions = Versions::kNewer;
+  EXPECT_EQ(ProbableCause(inputs).name, "never_held");
+  inputs.stranger = Stranger::kAnotherTenant;
+  EXPECT_EQ(ProbableCause(inputs).name, "cross_tenant");
+}
+
 TEST(CauseTest, MembersThatCameAndWentAreAnotherSchemaAndRowsAreNot) {
   CauseInputs inputs = Inputs();
   inputs.patterns = {"/lines/*/title: extra", "/lines/*/name: missing", "/price: type"};
@@ -494,7 +630,7 @@ TEST(CauseTest, ThereIsAdviceOnEachOfThem) {
   std::set<std::string> all;
   for (const char* cause :
        {"missed_invalidation", "out_of_band_writer", "fill_race", "negative_stale", "stale_entry", "hidden_input",
-        "key_collision", "cross_tenant", "schema_skew", "non_deterministic", "unknown"}) {
+        "key_collision", "cross_tenant", "same_version", "never_held", "schema_skew", "non_deterministic", "unknown"}) {
     EXPECT_TRUE(all.insert(AdviceOn(cause, {"account:7"})).second) << cause;
   }
   EXPECT_NE(AdviceOn("missed_invalidation", {"account:7"}).find("'account:7'"), std::string::npos);

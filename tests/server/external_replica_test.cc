@@ -1,6 +1,7 @@
 // External endpoints against the real `shadowlined`, Redis and PostgreSQL: a careless application fills Redis in four
 // forms. What is right is promoted on evidence and served; what is stale is confirmed, with both sides, and rolled
-// back; and Redis holds what the application put there, and nothing else.
+// back; what was never right is confirmed without waiting, by its version; and Redis holds what the application put
+// there, and nothing else.
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -61,6 +62,16 @@ families:
         external: {)",
                     external, "}\n");
   }
+  // The test does not last as long as its bound.
+  absl::StrAppend(&yaml, R"(  price:
+    endpoints:
+      quote:
+        sql: SELECT version, price FROM item WHERE tenant = :tenant AND id = :id
+        parameters: {id: {type: integer}}
+        freshness: 1h
+        row_version: /version
+        external: {key: "quote:{tenant}:{id}"}
+)");
   return yaml;
 }
 
@@ -88,7 +99,9 @@ class ExternalReplicaTest : public testing::Test {
  protected:
   ExternalReplicaTest() : database_(postgres_.CreateDatabase()), connection_(postgres_.ConnectionString(database_)) {
     pqxx::work work(connection_);
-    work.exec("CREATE TABLE item (tenant text, id bigint, version bigint NOT NULL, PRIMARY KEY (tenant, id))");
+    work.exec(
+        "CREATE TABLE item (tenant text, id bigint, version bigint NOT NULL, price bigint DEFAULT 1, PRIMARY KEY "
+        "(tenant, id))");
     work.exec(absl::StrCat("INSERT INTO item SELECT tenant, id, 1 FROM unnest(ARRAY['acme', 'globex']) tenant, ",
                            "generate_series(1, ", kItems, ") id"));
     work.commit();
@@ -154,11 +167,11 @@ class ExternalReplicaTest : public testing::Test {
 
   // ---- Shadowline ----
 
-  v1::ReadResponse Read(const std::string& form, const std::string& tenant, int id) {
+  v1::ReadResponse Read(const std::string& endpoint, const std::string& tenant, int id) {
     grpc::ClientContext context;
     v1::ReadRequest request;
     request.set_tenant(tenant);
-    request.set_endpoint("stock/" + form);
+    request.set_endpoint(endpoint);
     auto* parameter = request.add_parameters();
     parameter->set_name("id");
     parameter->mutable_value()->set_integer(id);
@@ -170,7 +183,7 @@ class ExternalReplicaTest : public testing::Test {
   void ReadAll() {
     for (const std::string& tenant : kTenants) {
       for (const std::string& form : kForms) {
-        for (int id = 1; id <= kItems; ++id) Read(form, tenant, id);
+        for (int id = 1; id <= kItems; ++id) Read(absl::StrCat("stock/", form), tenant, id);
       }
     }
   }
@@ -183,10 +196,10 @@ class ExternalReplicaTest : public testing::Test {
     return v1::FlagService::NewStub(channel_)->GetFlag(&context, request, &flag).ok() ? flag.mode()
                                                                                       : v1::MODE_UNSPECIFIED;
   }
-  void StartRollout() {
+  void StartRollout(const std::string& family) {
     grpc::ClientContext context;
     v1::StartRolloutRequest request;
-    request.set_family("stock");
+    request.set_family(family);
     auto* cohort = request.add_cohorts();
     cohort->set_name("all");
     cohort->set_share_ppm(1'000'000);
@@ -194,10 +207,10 @@ class ExternalReplicaTest : public testing::Test {
     const grpc::Status status = v1::RolloutService::NewStub(channel_)->StartRollout(&context, request, &rollout);
     ASSERT_TRUE(status.ok()) << status.error_message();
   }
-  std::vector<v1::Divergence> Divergences() {
+  std::vector<v1::Divergence> Divergences(const std::string& family = "stock") {
     grpc::ClientContext context;
     v1::ListDivergencesRequest request;
-    request.set_family("stock");
+    request.set_family(family);
     v1::ListDivergencesResponse response;
     EXPECT_TRUE(v1::DivergenceService::NewStub(channel_)->ListDivergences(&context, request, &response).ok());
     return {response.divergences().begin(), response.divergences().end()};
@@ -228,7 +241,7 @@ TEST_F(ExternalReplicaTest, WhatIsRightIsPromotedWhatIsStaleIsConfirmedAndNothin
   Set("of:another:application", "x");
 
   // Promoted, by what was seen of values that changed, too.
-  StartRollout();
+  StartRollout("stock");
   ASSERT_TRUE(AwaitTrue(kLimit, [&] {
     for (const std::string& tenant : kTenants) {
       for (int id = 1; id <= kItems; id += 3) Cache(tenant, id, Write(tenant, id));
@@ -245,14 +258,14 @@ TEST_F(ExternalReplicaTest, WhatIsRightIsPromotedWhatIsStaleIsConfirmedAndNothin
   for (const std::string& form : kForms) {
     v1::ReadResponse answer;
     EXPECT_TRUE(AwaitTrue(kLimit, [&] {
-      answer = Read(form, "acme", 2);
+      answer = Read(absl::StrCat("stock/", form), "acme", 2);
       return answer.source() == v1::SOURCE_CACHE;
     })) << form;
     EXPECT_EQ(answer.body(), json) << form;
     EXPECT_EQ(answer.reason(), v1::READ_REASON_CACHE_HIT);
     EXPECT_EQ(answer.age_us(), -1);
   }
-  const v1::ReadResponse none = Read("plain", "acme", 404);
+  const v1::ReadResponse none = Read("stock/plain", "acme", 404);
   EXPECT_EQ(none.source(), v1::SOURCE_CACHE);
   EXPECT_FALSE(none.found());
 
@@ -261,7 +274,7 @@ TEST_F(ExternalReplicaTest, WhatIsRightIsPromotedWhatIsStaleIsConfirmedAndNothin
   Set(Key("gzip", "acme", 3), put_[Key("gzip", "acme", 3)].substr(0, 20));
   Set(Key("envelope", "acme", 3), R"({"meta":{"version":1},"data":)");
   for (const char* form : {"plain", "gzip", "envelope"}) {
-    const v1::ReadResponse answer = Read(form, "acme", 3);
+    const v1::ReadResponse answer = Read(absl::StrCat("stock/", form), "acme", 3);
     EXPECT_TRUE(answer.found()) << form;
     EXPECT_EQ(answer.source(), v1::SOURCE_DATABASE) << form;
     EXPECT_EQ(answer.reason(), v1::READ_REASON_CACHE_MISS) << form;
@@ -272,7 +285,7 @@ TEST_F(ExternalReplicaTest, WhatIsRightIsPromotedWhatIsStaleIsConfirmedAndNothin
   // And now the application forgets its cache.
   const int64_t version = Write("acme", 5);
   ASSERT_TRUE(AwaitTrue(kLimit, [&] {
-    Read("zstd", "acme", 5);
+    Read("stock/zstd", "acme", 5);
     return !Divergences().empty();
   })) << server_->Log();
   // Listed it is redacted; asked for by its id it is shown, as the endpoint has it.
@@ -300,9 +313,42 @@ TEST_F(ExternalReplicaTest, WhatIsRightIsPromotedWhatIsStaleIsConfirmedAndNothin
   EXPECT_GE(looks[looks.size() - 1].candidate_at_us() - looks[0].control_at_us(), 2'000'000);
   ASSERT_TRUE(AwaitTrue(kLimit, [&] { return Mode("acme") != v1::MODE_CACHE; }));
   EXPECT_TRUE(AwaitTrue(kLimit, [&] {
-    const v1::ReadResponse answer = Read("zstd", "acme", 5);
+    const v1::ReadResponse answer = Read("stock/zstd", "acme", 5);
     return answer.source() == v1::SOURCE_DATABASE && absl::StrContains(answer.body(), absl::StrCat(version));
   }));
+  ExpectOnlyTheApplicationsKeys();
+}
+
+TEST_F(ExternalReplicaTest, WhatTheDatabaseNeverHeldIsConfirmedLongBeforeTheBound) {
+  const auto cache = [this](int id, int64_t version, int64_t price) {
+    Set(absl::StrCat("quote:acme:", id), absl::StrCat(R"({"version":)", version, R"(,"price":)", price, "}"));
+  };
+  {
+    // Before the commit that never comes.
+    pqxx::work work(connection_);
+    const pqxx::row row = work.exec1(
+        "UPDATE item SET version = version + 1, price = 2 WHERE tenant = 'acme' AND id = 1 RETURNING version, price");
+    cache(1, row[0].as<int64_t>(), row[1].as<int64_t>());
+    work.abort();
+  }
+  cache(2, 1, 100);  // In another unit.
+  cache(3, 1, 1);    // Right, and then stale, which it may be for an hour.
+  Write("acme", 3);
+  cache(4, Write("acme", 4), 1);
+
+  StartRollout("price");
+  ASSERT_TRUE(AwaitTrue(kLimit, [&] {
+    for (int id = 4; id >= 1; --id) Read("price/quote", "acme", id);
+    return Divergences("price").size() >= 2;
+  })) << server_->Log();
+  std::map<std::string, v1::Divergence> by_cause;
+  for (v1::Divergence& divergence : Divergences("price")) by_cause[divergence.cause()] = divergence;
+  EXPECT_THAT(by_cause, testing::UnorderedElementsAre(testing::Key("never_held"), testing::Key("same_version")));
+  for (const auto& [cause, divergence] : by_cause) {
+    EXPECT_EQ(divergence.proof().rule(), "by_version");
+    EXPECT_FALSE(divergence.advice().empty());
+  }
+  EXPECT_EQ(Divergences("price").size(), 2u);
   ExpectOnlyTheApplicationsKeys();
 }
 

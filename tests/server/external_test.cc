@@ -12,6 +12,7 @@ namespace {
 
 namespace v1 = shadowline::v1;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr absl::Duration kDelta = absl::Seconds(1);
 
@@ -484,6 +485,122 @@ TEST(ExternalSimTest, AnApplicationThatForgetsOrFillsTooLateIsFound) {
       EXPECT_GT(confirmed, 50u);
     }
   }
+}
+
+// ---- By version ----
+
+constexpr char kOld[] = R"({"version":17,"price":100})";
+constexpr char kNew[] = R"({"version":18,"price":200})";
+
+// The database holds kOld.
+struct VersionedWorld : ExternalWorld {
+  explicit VersionedWorld(uint64_t seed = 1) : ExternalWorld(seed) {
+    options.row_version = "/version";
+    PublishCatalog(kDelta);
+    database.Write(Row("1"), kOld);
+  }
+  void ReadIn(bool cache) {
+    cache ? RouteCache(1'000'000) : RouteShadow();
+    Read("1");
+    read_at = world.clock()->Now();
+  }
+  absl::Time read_at;
+};
+
+TEST(ExternalVerifierTest, AnotherAnswerUnderTheSameVersionIsConfirmedByTheFirstLook) {
+  for (const bool cache : {false, true}) {
+    VersionedWorld w;
+    w.Cache("1", R"({"version":17,"price":10})");
+    w.ReadIn(cache);
+    w.world.RunUntilIdle();
+    ASSERT_EQ(w.divergences.size(), 1u);
+    const diff::Divergence& divergence = w.divergences[0];
+    EXPECT_EQ(divergence.rule, "by_version");
+    EXPECT_EQ(divergence.cause, "same_version");
+    EXPECT_THAT(divergence.cause_evidence, Not(HasSubstr("17")));
+    EXPECT_EQ(divergence.observations.size(), 1u);
+    EXPECT_LE(divergence.confirmed_at - w.read_at, kDelta / 10);
+  }
+}
+
+TEST(ExternalVerifierTest, AValueWhoseTransactionWasRolledBackIsConfirmedAsSoonAsTheDatabaseIsAskedAfterIt) {
+  for (const bool cache : {false, true}) {
+    VersionedWorld w;
+    w.Cache("1", kNew);
+    w.ReadIn(cache);
+    w.world.RunUntilIdle();
+    ASSERT_EQ(w.divergences.size(), 1u);
+    EXPECT_EQ(w.divergences[0].rule, "by_version");
+    EXPECT_EQ(w.divergences[0].cause, "never_held");
+    EXPECT_EQ(w.divergences[0].observations.size(), cache ? 1u : 2u);
+    EXPECT_LE(w.divergences[0].confirmed_at - w.read_at, kDelta / 10);
+  }
+}
+
+TEST(ExternalVerifierTest, AValueThatIsNewerThanAControlBesideItIsRight) {
+  VersionedWorld w;
+  w.redis.faults.latency_min = w.redis.faults.latency_max = absl::Milliseconds(20);
+  w.Cache("1", kOld);
+  w.RouteShadow();
+  w.Start(ReadWorld::Request("1"));
+  w.world.RunFor(absl::Milliseconds(10));
+  w.database.Write(ReadWorld::Row("1"), kNew);
+  w.Cache("1", kNew);
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.verification_control.queries(), 1u) << "the first look found it newer";
+  EXPECT_EQ(w.Counts().matched, 1u);
+}
+
+TEST(ExternalVerifierTest, AStandbyMayBeBehindWhatIsNewer) {
+  VersionedWorld w;
+  w.verification_control.options().standby = true;
+  w.Cache("1", kNew);
+  w.ReadIn(/*cache=*/true);
+  w.world.RunFor(kDelta / 2);
+  w.database.Write(ReadWorld::Row("1"), kNew);  // Which the other server had before.
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().confirmed, 0u);
+  EXPECT_EQ(w.Counts().inconclusive, 1u);
+}
+
+TEST(ExternalVerifierTest, WhatTheStatementMakesUpIsNoOtherAnswerUnderTheSameVersion) {
+  VersionedWorld w;
+  w.MakeNoise([n = std::make_shared<int>(0)](std::string row) {
+    row.pop_back();
+    return absl::StrCat(row, ",\"rank\":", ++*n, "}");
+  });
+  w.Cache("1", R"({"version":17,"price":100,"rank":-1})");
+  w.ReadIn(/*cache=*/true);
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().confirmed, 0u);
+  EXPECT_EQ(w.Counts().inconclusive, 1u);
+
+  // What is wrong beside it is found.
+  w.Cache("1", R"({"version":17,"price":10,"rank":-1})");
+  w.ReadIn(/*cache=*/true);
+  w.world.RunUntilIdle();
+  ASSERT_EQ(w.divergences.size(), 1u);
+  EXPECT_EQ(w.divergences[0].rule, "by_version");
+  EXPECT_THAT(w.divergences[0].patterns, testing::ElementsAre("/price: value"));
+}
+
+TEST(ExternalVerifierTest, AWriteAfterTheLookIsNotWhatDifferedUnderTheSameVersion) {
+  VersionedWorld w;
+  w.MakeNoise([n = std::make_shared<int>(0)](std::string row) {
+    row.pop_back();
+    return absl::StrCat(row, ",\"rank\":", ++*n, "}");
+  });
+  w.twin_control.options().latency_min = w.twin_control.options().latency_max = kDelta / 4;
+  w.Cache("1", R"({"version":17,"price":100,"rank":-1})");
+  w.ReadIn(/*cache=*/true);
+  // The look is over, and the pair is being read.
+  while (w.twin_control.queries() == 0) ASSERT_TRUE(w.world.executor()->RunOne());
+  w.database.Write(ReadWorld::Row("1"), kNew);
+  w.world.RunFor(kDelta / 2);
+  EXPECT_EQ(w.Counts().Pending(), 1u) << "stale by now, and within the bound";
+  w.Cache("1", R"({"version":18,"price":200,"rank":-1})");
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().confirmed, 0u);
 }
 
 // ---- Somebody else's answers ----

@@ -41,6 +41,7 @@ families:
         parameters: {id: {type: text}}
         freshness: 1s
         compare: {ignore: ["$.at"]}
+        row_version: /version
 )";
 
 std::shared_ptr<const cache::CompiledCatalog> Catalog(uint64_t revision) {
@@ -655,6 +656,29 @@ TEST(ObserverTest, WhatIsNoJsonWasNeverRight) {
   ObservedWorld w;
   EXPECT_EQ(w.Report("1", "{\"level\":", Level(2)).verdict(), "confirmed");
   EXPECT_EQ(w.a.divergences.at(0).rule, "at_once");
+}
+
+std::string Versioned(int version, int level) {
+  return absl::StrCat(R"({"version":)", version, R"(,"level":)", level, "}");
+}
+
+TEST(ObserverTest, WhatTheDatabaseNeverHeldUnderThatVersionIsConfirmedByTheFirstLook) {
+  ObservedWorld w;
+  EXPECT_EQ(w.Report("1", Versioned(3, 1), Versioned(3, 2)).verdict(), "confirmed");
+  EXPECT_EQ(w.Report("2", Versioned(4, 1), Versioned(3, 2)).verdict(), "confirmed");
+  ASSERT_EQ(w.a.divergences.size(), 2u);
+  EXPECT_EQ(w.a.divergences[0].rule, "by_version");
+  EXPECT_EQ(w.a.divergences[0].cause, "same_version");
+  EXPECT_EQ(w.a.divergences[1].cause, "never_held");
+  EXPECT_EQ(w.Report("3", Versioned(2, 1), Versioned(3, 2)).state(), v1::Judgement::STATE_LOOK_AGAIN);
+
+  // A control that was asked beside the candidate may be the older one.
+  v1::ObservedRead beside = w.FirstRead("4", Versioned(4, 1), Versioned(3, 2));
+  beside.mutable_control()->set_began_us_ago(3'500);
+  const v1::Judgement told = w.Observe(beside);
+  EXPECT_EQ(told.state(), v1::Judgement::STATE_LOOK_AGAIN);
+  EXPECT_LE(told.look_again_in_us(), 50'000);
+  EXPECT_EQ(w.Observe(w.NextRead(told, Versioned(4, 1), Versioned(4, 1))).verdict(), "matched");
 }
 
 // ---- Tokens ----

@@ -56,6 +56,7 @@ struct ReadWorldOptions {
   std::string owner;
   bool authorization = false;
   std::string committed_at;
+  std::string row_version;
   shadowline::v1::CompareRules compare;
   uint32_t noise_ppm = 0;
   std::optional<cache::ExternalCache> external;  // Of the endpoint, whose answers are the application's to cache then.
@@ -171,6 +172,7 @@ class ReadWorld {
     endpoint.owner = options.owner;
     endpoint.authorization = options.authorization;
     endpoint.committed_at = options.committed_at;
+    endpoint.row_version = options.row_version;
     endpoint.compare = options.compare;
     endpoint.noise_ppm = options.noise_ppm;
     endpoint.tags = {{{.literal = "quote:"}, {.literal = "", .parameter = 0}}, {{.literal = "tenant"}}};

@@ -230,6 +230,29 @@ TEST(VerifierTest, CaptureTellsThatWhatWasWrittenLongAgoIsNotWaitedFor) {
   }
 }
 
+TEST(VerifierTest, AFillThatThePresentDatabaseNeverHeldIsConfirmedWithoutWaiting) {
+  // One database was set back; the version of the other does not grow with every change.
+  for (const auto& [now, cause] : {std::pair(R"({"version":1,"price":1})", "never_held"),
+                                   std::pair(R"({"version":2,"price":1})", "same_version")}) {
+    for (const bool cache : {false, true}) {
+      ReadWorld w({.row_version = "/version"});
+      w.database.Write(ReadWorld::Row("1"), R"({"version":2,"price":2})");
+      w.RouteCache();
+      w.Read("1");
+      cache ? w.RouteCache(1'000'000) : w.RouteShadow();
+      w.database.Write(ReadWorld::Row("1"), now);
+      w.Read("1");
+      const absl::Time read_at = w.world.clock()->Now();
+      w.world.RunUntilIdle();
+      ASSERT_EQ(w.divergences.size(), 1u);
+      EXPECT_EQ(w.divergences[0].rule, "by_version");
+      EXPECT_EQ(w.divergences[0].cause, cause);
+      EXPECT_LE(w.divergences[0].confirmed_at - read_at, kDelta / 10);
+      EXPECT_EQ(w.redis.Find(w.Key("1")), nullptr) << "repaired";
+    }
+  }
+}
+
 // ---- Repairs ----
 
 TEST(VerifierTest, ARepairFencesTheTagsThatNameTheKeysDataAndNoOthers) {

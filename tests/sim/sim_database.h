@@ -140,6 +140,7 @@ class SimControl final : public cache::Control, public cache::TwinControl {
     size_t queue_limit = 1 << 20;
     // What a statement that is not deterministic makes of a row: called once for each answer.
     std::function<std::string(std::string)> noise = nullptr;
+    bool standby = false;  // As ControlAnswer::standby.
     // Hears how each load that reached the database went, as PostgresControl's does.
     std::function<void(absl::string_view statement, absl::Duration took, const absl::Status& status)> ran = nullptr;
   };
@@ -242,6 +243,7 @@ class SimControl final : public cache::Control, public cache::TwinControl {
           answer.body = reading.value.value_or("");
           if (answer.found && options_.noise != nullptr) answer.body = options_.noise(std::move(answer.body));
           answer.snapshot = reading.snapshot;
+          answer.standby = options_.standby;
           answer.started_at = started_at;
           answer.answered_at = clock_->Now() + rest;
           if (!queries.endpoint->committed_at.empty()) answer.database_clock = clock_->Now();

@@ -156,6 +156,7 @@ absl::StatusOr<std::vector<ControlAnswer>> ReadAnswers(const pqxx::result& resul
     answer.found = !row[body].is_null();
     if (answer.found) answer.body.assign(row[body].c_str(), row[body].size());
     answer.snapshot = row[body + 1].c_str();
+    answer.standby = IsInRecovery(stamp);
     if (!endpoint.committed_at.empty()) answer.database_clock = absl::FromUnixMicros(row[body + 3].as<int64_t>());
   }
   return answers;
