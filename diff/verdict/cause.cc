@@ -83,9 +83,6 @@ Cause ProbableCause(const CauseInputs& inputs) {
             "its transaction was committed, or that was rolled back; or it is another database's; or this one was set "
             "back."};
   }
-  if (!inputs.control_repeats_itself) {
-    return {"non_deterministic", "The control gave two answers when it was read twice in one snapshot."};
-  }
   if (IsOtherShape(inputs.patterns)) {
     return {"schema_skew",
             "Members are missing, new or of another type, and no value differs: a program of another version, or a "
@@ -170,10 +167,6 @@ std::string AdviceOn(absl::string_view cause, const std::vector<std::string>& ta
   if (cause == "schema_skew") {
     return "finish the deploy, raise `schema` (or the version in the application's key), and drop what was written "
            "before";
-  }
-  if (cause == "non_deterministic") {
-    return "make the statement's answer depend on the data alone: an ORDER BY, no now() or random(), or an ignore rule "
-           "for the path";
   }
   return "compare the times with what was written then; the report shows whether it is one key or many";
 }

@@ -36,8 +36,6 @@ struct CauseInputs {
   std::vector<std::pair<std::string, absl::Time>> tags;
   // The application fills the cache and invalidates it; tags say when it could have known, and no more.
   bool external = false;
-  // The control was read twice in one snapshot and gave two answers.
-  bool control_repeats_itself = true;
   // Whose answer it is instead. `named`: by the answer itself.
   Stranger stranger = Stranger::kNobody;
   bool named = false;
@@ -50,7 +48,7 @@ struct CauseInputs {
 };
 
 struct Cause {
-  // cross_tenant, key_collision, same_version, never_held, non_deterministic, schema_skew, fill_race, negative_stale,
+  // cross_tenant, key_collision, same_version, never_held, schema_skew, fill_race, negative_stale,
   // hidden_input, out_of_band_writer, missed_invalidation, stale_entry or unknown
   std::string name;
   std::string evidence;  // For people; names tags, never values.

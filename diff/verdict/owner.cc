@@ -11,40 +11,40 @@
 namespace shadowline::diff {
 namespace {
 
-void Collect(const Json& at, const std::vector<std::string>& path, size_t depth, std::set<std::string>* owners) {
+void Collect(const Json& at, const std::vector<std::string>& path, size_t depth, std::set<std::string>* texts) {
   const bool container = at.type == Json::Type::kObject || at.type == Json::Type::kArray;
   if (depth == path.size()) {
-    if (at.type == Json::Type::kString) owners->emplace(at.string);
-    if (at.type == Json::Type::kNumber || at.type == Json::Type::kBoolean) owners->emplace(at.text);
+    if (at.type == Json::Type::kString) texts->emplace(at.string);
+    if (at.type == Json::Type::kNumber || at.type == Json::Type::kBoolean) texts->emplace(at.text);
     return;
   }
   if (!container) return;
   const std::string& step = path[depth];
   if (step == "*") {
-    for (const Json& child : at.items()) Collect(child, path, depth + 1, owners);
+    for (const Json& child : at.items()) Collect(child, path, depth + 1, texts);
   } else if (at.type == Json::Type::kObject) {
-    if (const Json* member = at.Find(step); member != nullptr) Collect(*member, path, depth + 1, owners);
+    if (const Json* member = at.Find(step); member != nullptr) Collect(*member, path, depth + 1, texts);
   } else if (size_t index = 0; absl::SimpleAtoi(step, &index) && index < at.size) {
-    Collect(at.children[index], path, depth + 1, owners);
+    Collect(at.children[index], path, depth + 1, texts);
   }
 }
 
 }  // namespace
 
-std::set<std::string> OwnersIn(absl::string_view body, absl::string_view pointer) {
-  std::set<std::string> owners;
+std::set<std::string> TextsAt(absl::string_view body, absl::string_view pointer) {
+  std::set<std::string> texts;
   const auto document = JsonDocument::Parse(body);
-  if (!document.ok() || pointer.empty()) return owners;
+  if (!document.ok() || pointer.empty()) return texts;
   std::vector<std::string> path = absl::StrSplit(pointer.substr(1), '/');
   for (std::string& step : path) step = absl::StrReplaceAll(step, {{"~1", "/"}, {"~0", "~"}});
-  Collect((*document)->root(), path, 0, &owners);
-  return owners;
+  Collect((*document)->root(), path, 0, &texts);
+  return texts;
 }
 
 bool NamesAnother(absl::string_view candidate, absl::string_view control, absl::string_view pointer,
                   absl::string_view tenant) {
-  const std::set<std::string> named = OwnersIn(candidate, pointer);
-  const std::set<std::string> rightly = OwnersIn(control, pointer);
+  const std::set<std::string> named = TextsAt(candidate, pointer);
+  const std::set<std::string> rightly = TextsAt(control, pointer);
   return std::any_of(named.begin(), named.end(), [&](const std::string& owner) {
     return tenant != absl::string_view(owner) && !rightly.contains(owner);
   });

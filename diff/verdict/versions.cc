@@ -15,7 +15,7 @@ namespace shadowline::diff {
 namespace {
 
 std::optional<Decimal> VersionIn(absl::string_view body, absl::string_view pointer) {
-  const std::set<std::string> texts = OwnersIn(body, pointer);
+  const std::set<std::string> texts = TextsAt(body, pointer);
   if (texts.size() != 1) return std::nullopt;
   const std::string& text = *texts.begin();
   absl::string_view digits = text;

@@ -599,7 +599,8 @@ void Verifier::Checked(const std::string& id, Episode* episode, const diff::Step
   const diff::TwinCheck check(of_first, comparer_.Compare(query, {second.found, second.body}, served), pair->between,
                               [&](absl::string_view pattern) { return !repeated && diff::IsNoisy(noise, pattern); });
   if (check.left().patterns.empty()) {
-    counters_->noise_episodes->Add();
+    // Where nothing differs any more, the database has gone back to what was served.
+    if (!of_first.patterns.empty()) counters_->noise_episodes->Add();
     return close(Verdict::kInconclusive);
   }
   const Look& last = episode->rule.looks().back();
@@ -744,7 +745,7 @@ absl::Time Verifier::CommittedBy(const Sample& sample, const Truth& truth) const
   if (pointer.empty() || !truth.answer->found || truth.answer->database_clock == absl::InfinitePast()) {
     return absl::InfiniteFuture();
   }
-  const std::set<std::string> texts = diff::OwnersIn(truth.answer->body, pointer);
+  const std::set<std::string> texts = diff::TextsAt(truth.answer->body, pointer);
   if (texts.size() != 1) return absl::InfiniteFuture();
   const std::optional<diff::Instant> instant = diff::Instant::Parse(*texts.begin());
   const std::optional<absl::Time> committed_at = instant.has_value() ? instant->ToTime() : std::nullopt;

@@ -621,5 +621,20 @@ TEST_F(RetirementTest, WhatIsOldAndOfNoPresentWindowGoes) {
   EXPECT_EQ(Count("replica"), 0);
 }
 
+TEST_F(RetirementTest, NoiseGoesWithItsReplicaAndOnceThereIsNewer) {
+  Flush flush = MakeFlush(1, {});
+  flush.noise[{"pricing", "pricing/quote", 2}] = {.pairs = 10, .differed = 2, .patterns = {{"/at: value", 2}}};
+  flush.noise[{"pricing", "pricing/list", 2}] = {.pairs = 10, .differed = 0, .patterns = {}};
+  ASSERT_TRUE(world_.Replica(1)->Apply(flush).ok());
+  EXPECT_EQ(world_.Replica(1)->Retire(absl::Hours(24)).value(), 0u);
+  flush.sequence = 2;
+  flush.noise = {{{"pricing", "pricing/quote", 3}, {.pairs = 1, .differed = 0, .patterns = {}}}};
+  ASSERT_TRUE(world_.Replica(1)->Apply(flush).ok());
+  EXPECT_EQ(world_.Replica(1)->Retire(absl::Hours(24)).value(), 2u) << "of revision 2, where there is a later one";
+  Sql("DELETE FROM shadowline.replica");
+  EXPECT_EQ(world_.Replica(1)->Retire(absl::Hours(24)).value(), 2u);
+  EXPECT_EQ(Count("noise"), 0);
+}
+
 }  // namespace
 }  // namespace shadowline::diff

@@ -543,12 +543,6 @@ TEST(CauseTest, ANotFoundThatWasNotInvalidatedIsNegativeStale) {
   EXPECT_EQ(ProbableCause(inputs).name, "negative_stale");
 }
 
-TEST(CauseTest, AControlThatContradictsItselfIsNonDeterministic) {
-  CauseInputs inputs = Inputs();
-  inputs.control_repeats_itself = false;
-  EXPECT_EQ(ProbableCause(inputs).name, "non_deterministic");
-}
-
 TEST(CauseTest, NoFenceIsBlamedForAnApplicationsOwnCache) {
   CauseInputs inputs = Inputs();
   inputs.external = true;
@@ -630,7 +624,7 @@ TEST(CauseTest, ThereIsAdviceOnEachOfThem) {
   std::set<std::string> all;
   for (const char* cause :
        {"missed_invalidation", "out_of_band_writer", "fill_race", "negative_stale", "stale_entry", "hidden_input",
-        "key_collision", "cross_tenant", "same_version", "never_held", "schema_skew", "non_deterministic", "unknown"}) {
+        "key_collision", "cross_tenant", "same_version", "never_held", "schema_skew", "unknown"}) {
     EXPECT_TRUE(all.insert(AdviceOn(cause, {"account:7"})).second) << cause;
   }
   EXPECT_NE(AdviceOn("missed_invalidation", {"account:7"}).find("'account:7'"), std::string::npos);

@@ -519,6 +519,23 @@ TEST(VerifierTest, WhatAStatementMakesUpIsCountedAndNotHeldAgainstTheCache) {
   }
 }
 
+TEST(VerifierTest, AnAnswerThatIsRightAgainByTheTimeItIsReadTwiceIsNoNoise) {
+  ReadWorld w;
+  const auto set = [&w](const char* body) { w.database.Write(ReadWorld::Row("1"), body); };
+  set("1");
+  w.RouteCache();
+  w.Read("1");
+  w.world.RunUntilIdle();
+  w.RouteCache(1'000'000);
+  set("2");
+  w.Read("1");
+  while (w.twin_control.queries() == 0) ASSERT_TRUE(w.world.executor()->RunOne());
+  set("1");
+  w.world.RunUntilIdle();
+  EXPECT_EQ(w.Counts().inconclusive, 1u);
+  EXPECT_EQ(w.Metric("shadowline_noise_episodes_total"), 0);
+}
+
 TEST(VerifierTest, AMissedInvalidationBesideWhatIsMadeUpIsConfirmed) {
   ReadWorld w;
   w.MakeNoise(MadeUpRank(1));

@@ -98,15 +98,7 @@ Outcome Alarms(const AlarmsSize& size, const Progress& progress) {
                .extra_config = "verification: {budget_per_second: 5000, connections: 4, queue: 100000}\n"});
   Operator& by = world.by_operator();
   by.Start("stock", {{kTenant}});
-  const auto await = [&](v1::Mode mode, bool promote) {
-    const bool reached = support::AwaitTrue(kLimit, [&] {
-      if (by.Mode(kTenant, "stock") == mode) return true;
-      if (promote) (void)by.Promote("stock", kTenant);
-      return false;
-    });
-    if (!reached) throw std::runtime_error("the target does not come to its mode");
-  };
-  await(v1::MODE_SHADOW, false);
+  by.Bring(kTenant, "stock", v1::MODE_SHADOW);
 
   std::vector<v1::ReadRequest> requests;
   for (size_t i = 0; i < kRowsOfAlarms; ++i)
@@ -138,7 +130,7 @@ Outcome Alarms(const AlarmsSize& size, const Progress& progress) {
     return Comparisons(&world) - before;
   };
   const double shadow = compare("SHADOW", static_cast<double>(size.comparisons));
-  await(v1::MODE_CACHE, true);
+  by.Bring(kTenant, "stock", v1::MODE_CACHE);
   const double verdicts = Verdicts(&world);
   const double cache = compare("CACHE", static_cast<double>(size.comparisons) / 10);
   const uint64_t writes = writers.Stop();

@@ -96,12 +96,7 @@ Outcome Memory(const MemorySize& size, const Progress& progress) {
        .own_state = true});
   Operator& by = world.by_operator();
   by.Start(kFamily, {{kTenant}});
-  const bool promoted = support::AwaitTrue(kLimit, [&] {
-    if (by.Mode(kTenant, kFamily) == v1::MODE_CACHE) return true;
-    (void)by.Promote(kFamily, kTenant);
-    return false;
-  });
-  if (!promoted) throw std::runtime_error("the target was not promoted");
+  by.Bring(kTenant, kFamily, v1::MODE_CACHE);
 
   const auto shed = [&] { return world.Metric("shadowline_verdicts_total", "verdict=\"shed\""); };
   const auto verdicts = [&] { return world.Metric("shadowline_verdicts_total"); };

@@ -4,7 +4,6 @@
 #include <pqxx/pqxx>
 #include <queue>
 #include <set>
-#include <stdexcept>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -80,11 +79,7 @@ Outcome Recall(const RecallSize& size, const Progress& progress) {
                .extra_config = "verification: {budget_per_second: 10000, connections: 4, queue: 100000}\n"});
   Operator& by = world.by_operator();
   by.Start("recall", {tenants});
-  for (const std::string& tenant : tenants) {
-    if (!support::AwaitTrue(kLimit, [&] { return by.Mode(tenant, "recall") == v1::MODE_SHADOW; })) {
-      throw std::runtime_error("a target does not come to SHADOW");
-    }
-  }
+  for (const std::string& tenant : tenants) by.Bring(tenant, "recall", v1::MODE_SHADOW);
   const base::Clock& clock = world.clock();
   Application app(&world, endpoint, Application::Mode::kExternal);
   const auto put = [&](const Group& group, int64_t id, int64_t version) {

@@ -94,6 +94,16 @@ v1::Mode Operator::Mode(const std::string& tenant, const std::string& family) {
   return flag.mode();
 }
 
+void Operator::Bring(const std::string& tenant, const std::string& family, v1::Mode mode) {
+  const bool brought = support::AwaitTrue(kLimit, [&] {
+    if (Mode(tenant, family) == mode) return true;
+    if (mode == v1::MODE_CACHE) (void)Promote(family, tenant);
+    return false;
+  });
+  if (!brought)
+    throw std::runtime_error(absl::StrCat(tenant, " of ", family, " does not come to ", v1::Mode_Name(mode)));
+}
+
 std::vector<v1::Divergence> Operator::Divergences(const std::string& family) {
   v1::ListDivergencesRequest request;
   request.set_family(family);

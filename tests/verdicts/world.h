@@ -55,6 +55,8 @@ class Operator {
   grpc::Status Promote(const std::string& family, const std::string& tenant);
   grpc::Status Abort(const std::string& family);
   shadowline::v1::Mode Mode(const std::string& tenant, const std::string& family);
+  // Until the target's reads go there; into CACHE by force.
+  void Bring(const std::string& tenant, const std::string& family, shadowline::v1::Mode mode);
   std::vector<shadowline::v1::Divergence> Divergences(const std::string& family);
   // One of them, with what its endpoint shows of values.
   shadowline::v1::Divergence Divergence(const std::string& id);

@@ -493,6 +493,12 @@ absl::StatusOr<uint64_t> PostgresEvidence::Retire(absl::Duration retention) {
       retire("replica",
              absl::StrCat("x.swept_at IS NOT NULL AND x.heartbeat_at < ", before,
                           " AND NOT EXISTS (SELECT 1 FROM shadowline.evidence e WHERE e.replica = x.replica)")),
+      // It has no time either; it goes after its replica, and once a later revision has some of its own.
+      retire(
+          "noise",
+          "$1::bigint > 0 AND (NOT EXISTS (SELECT 1 FROM shadowline.replica r WHERE r.replica = x.replica) OR EXISTS "
+          "(SELECT 1 FROM shadowline.noise n WHERE n.family = x.family AND n.endpoint = x.endpoint AND "
+          "n.catalog_revision > x.catalog_revision))"),
   };
   uint64_t retired = 0;
   for (const std::string& statement : statements) {

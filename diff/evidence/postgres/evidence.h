@@ -47,7 +47,8 @@ class PostgresEvidence final : public EvidenceStore, public EvidenceReader {
   // Removes what was sealed until a time that is past; returns of how many divergences. Any replica may call it.
   absl::StatusOr<uint64_t> ExpireSeals();
   // Removes what is older than `retention` and of no target's present window, at most kRetireBatch rows of each table;
-  // returns how many. Replicas that have been silent for so long go with it. Any replica may call it.
+  // returns how many. Replicas that have been silent for so long go with it, and the noise that they
+  // saw; noise under an earlier revision of the catalog goes at once. Any replica may call it.
   static constexpr int kRetireBatch = 10'000;
   absl::StatusOr<uint64_t> Retire(absl::Duration retention);
 
