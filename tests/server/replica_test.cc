@@ -747,15 +747,18 @@ TEST_F(ReplicaTest, ACatalogFileWaitsForTheDatabaseThatItIsCheckedAgainst) {
     return !node.server.Running() || (status == 503 && absl::StrContains(body, later));
   }));
   ASSERT_TRUE(node.server.Running()) << node.server.Log();
+  // It is whole when it appears: a catalog that does not fit to it would be an error.
+  const std::string made = postgres_->CreateDatabase();
+  {
+    pqxx::connection connection(postgres_->ConnectionString(made));
+    pqxx::nontransaction work(connection);
+    work.exec("CREATE TABLE item AS SELECT 'acme'::text AS tenant, 1::bigint AS id, 1::bigint AS version");
+  }
   {
     pqxx::connection connection(Source());
     pqxx::nontransaction work(connection);
-    work.exec(absl::StrCat("CREATE DATABASE ", later));
+    work.exec(absl::StrCat("ALTER DATABASE ", made, " RENAME TO ", later));
   }
-  pqxx::connection connection(options.source);
-  pqxx::work work(connection);
-  work.exec("CREATE TABLE item AS SELECT 'acme'::text AS tenant, 1::bigint AS id, 1::bigint AS version");
-  work.commit();
   node.server.AwaitReady();
   EXPECT_EQ(node.Read(Ask("plain", 1)).Version(), 1);
 }
