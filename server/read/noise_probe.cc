@@ -29,7 +29,11 @@ NoiseProbe::NoiseProbe(Deps deps)
       failed_(Outcome(deps_.metrics, "failed")) {}
 
 void NoiseProbe::Measure(cache::Query query, double reserve) {
-  if (busy_ || !line_.empty() || !deps_.spend(reserve, kQueries)) return;
+  if (busy_ || !line_.empty()) return;
+  const absl::Duration now = deps_.clock->Steady();
+  absl::Duration& measured = measured_.try_emplace(query.endpoint->name, -absl::InfiniteDuration()).first->second;
+  if (now - measured < kMeasureEvery || !deps_.spend(reserve, kQueries)) return;
+  measured = now;
   Read(std::move(query), [](absl::StatusOr<Pair>) {});
 }
 

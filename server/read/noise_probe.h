@@ -15,7 +15,9 @@
 
 #include <deque>
 #include <functional>
+#include <string>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -36,6 +38,8 @@ class NoiseProbe {
  public:
   // A check that could not be made for so long is given up.
   static constexpr absl::Duration kWaitMost = absl::Seconds(30);
+  // A share of an endpoint that is read a thousand times a second would tell no more, and its callers would notice.
+  static constexpr absl::Duration kMeasureEvery = absl::Milliseconds(500);
 
   struct Deps {
     cache::TwinControl* twins = nullptr;
@@ -58,7 +62,8 @@ class NoiseProbe {
   NoiseProbe(const NoiseProbe&) = delete;
   NoiseProbe& operator=(const NoiseProbe&) = delete;
 
-  // Left out where a pair is under way, or where not more than `reserve` of the budget would be left.
+  // Left out where a pair is under way, where one of this endpoint was measured less than kMeasureEvery ago, or where
+  // not more than `reserve` of the budget would be left.
   void Measure(cache::Query query, double reserve);
   // Waits for its turn and for the budget. `done` is called later, once, or never after Stop.
   void Check(cache::Query query, Done done);
@@ -80,6 +85,7 @@ class NoiseProbe {
   base::Counter* const same_;
   base::Counter* const differed_;
   base::Counter* const failed_;
+  absl::flat_hash_map<std::string, absl::Duration> measured_;  // By endpoint, when: Clock::Steady().
   std::deque<Waiting> line_;
   bool busy_ = false;
   bool pausing_ = false;  // For the budget.

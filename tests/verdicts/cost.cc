@@ -45,10 +45,41 @@ double ProcessorMicroseconds(pid_t pid) {
   return used;
 }
 
-double Percentile(std::vector<double>* values, double share) {
-  if (values->empty()) return 0;
-  std::sort(values->begin(), values->end());
-  return (*values)[static_cast<size_t>(share * static_cast<double>(values->size() - 1))];
+double Percentile(std::vector<double> values, double share) {
+  if (values.empty()) return 0;
+  const auto at = values.begin() + static_cast<std::ptrdiff_t>(share * static_cast<double>(values.size() - 1));
+  std::nth_element(values.begin(), at, values.end());
+  return *at;
+}
+
+// The latencies of one round.
+struct Round {
+  std::vector<double> sampled, unsampled;
+};
+
+// Of all calls of these rounds.
+double PercentileOf(const std::vector<const Round*>& rounds, std::vector<double> Round::*of, double share) {
+  std::vector<double> all;
+  for (const Round* round : rounds) all.insert(all.end(), (round->*of).begin(), (round->*of).end());
+  return Percentile(std::move(all), share);
+}
+
+double P99Ratio(const std::vector<const Round*>& rounds) {
+  return PercentileOf(rounds, &Round::sampled, 0.99) / PercentileOf(rounds, &Round::unsampled, 0.99);
+}
+
+// Where the ratio lies in 95 of 100 draws of as many rounds out of these (B. Efron's bootstrap): a second in which the
+// machine was another's is in some draws, and not in others.
+std::pair<double, double> P99RatioInterval(const std::vector<const Round*>& rounds) {
+  constexpr int kDraws = 400;
+  base::Random random(1);
+  std::vector<double> ratios;
+  for (int draw = 0; draw < kDraws; ++draw) {
+    std::vector<const Round*> drawn;
+    for (size_t i = 0; i < rounds.size(); ++i) drawn.push_back(rounds[random.Below(rounds.size())]);
+    ratios.push_back(P99Ratio(drawn));
+  }
+  return {Percentile(ratios, 0.025), Percentile(ratios, 0.975)};
 }
 
 class Measured {
@@ -114,7 +145,8 @@ Outcome Cost(const CostSize& size, const Progress& progress) {
   Measured measured(&world);
   Outcome outcome;
 
-  std::vector<double> all_sampled, all_unsampled, ratios;
+  std::vector<Round> rounds(size.rounds);
+  std::vector<const Round*> all;
   const pid_t replica = world.node(0).server.pid(), database = world.postgres().pid();
   double by_replica = 0, by_database = 0;  // Processor time of sampled reads more than of others.
   for (const char* family : {"unsampled", "sampled"}) {
@@ -122,40 +154,42 @@ Outcome Cost(const CostSize& size, const Progress& progress) {
       (void)world.node(0).Read(RequestOf(absl::StrCat(family, "/read"), {kTenant, id, ""}));
     (void)measured.Read(family, size.rate, size.requests);
   }
-  for (int round = 0; round < size.rounds; ++round) {
-    std::vector<double> sampled, unsampled;
+  for (int number = 0; number < size.rounds; ++number) {
+    Round& round = rounds[number];
+    all.push_back(&round);
     // The order alternates, so that neither always runs on a machine that the other has warmed.
     for (bool first : {true, false}) {
-      const bool is_sampled = first == (round % 2 == 0);
+      const bool is_sampled = first == (number % 2 == 0);
       const double sign = is_sampled ? 1 : -1;
       by_replica -= sign * ProcessorMicroseconds(replica);
       by_database -= sign * ProcessorMicroseconds(database);
-      (is_sampled ? sampled : unsampled) =
+      (is_sampled ? round.sampled : round.unsampled) =
           measured.Read(is_sampled ? "sampled" : "unsampled", size.rate, size.requests);
       by_replica += sign * ProcessorMicroseconds(replica);
       by_database += sign * ProcessorMicroseconds(database);
     }
-    all_sampled.insert(all_sampled.end(), sampled.begin(), sampled.end());
-    all_unsampled.insert(all_unsampled.end(), unsampled.begin(), unsampled.end());
-    const double with = Percentile(&sampled, 0.99), without = Percentile(&unsampled, 0.99);
-    ratios.push_back(with / without);
-    progress(absl::StrFormat("round %2d  p99 sampled %7.0f us  unsampled %7.0f us  ratio %.3f", round, with, without,
-                             with / without));
+    if (number % 10 == 9) {
+      const std::vector<const Round*> last(all.end() - 10, all.end());
+      progress(absl::StrFormat("rounds to %3d  p99 sampled %7.0f us  unsampled %7.0f us  ratio %.3f", number,
+                               PercentileOf(last, &Round::sampled, 0.99), PercentileOf(last, &Round::unsampled, 0.99),
+                               P99Ratio(last)));
+    }
   }
   const v1::Ledger ledger = by.Report("sampled").ledger();
   const double reads = static_cast<double>(size.rounds) * size.requests;
-  const double ratio = Percentile(&all_sampled, 0.99) / Percentile(&all_unsampled, 0.99);
-  outcome.figures = {
-      {"p99_ratio_sampled_over_unsampled", ratio},
-      {"p99_ratio_sampled_over_unsampled_median", Percentile(&ratios, 0.5)},
-      {"p50_ratio_sampled_over_unsampled", Percentile(&all_sampled, 0.5) / Percentile(&all_unsampled, 0.5)},
-      {"p99_sampled_us", Percentile(&all_sampled, 0.99)},
-      {"p99_unsampled_us", Percentile(&all_unsampled, 0.99)},
-      {"verified_share",
-       1 - static_cast<double>(ledger.shed()) / static_cast<double>(std::max<uint64_t>(ledger.sampled(), 1))},
-      {"verification_us_of_replica_per_read", by_replica / reads},
-      {"verification_us_of_database_per_read", by_database / reads},
-      {"cost_from_cache", measured.from_cache()}};
+  const auto [low, high] = P99RatioInterval(all);
+  outcome.figures = {{"p99_ratio_sampled_over_unsampled", P99Ratio(all)},
+                     {"p99_ratio_sampled_over_unsampled_low", low},
+                     {"p99_ratio_sampled_over_unsampled_high", high},
+                     {"p50_ratio_sampled_over_unsampled",
+                      PercentileOf(all, &Round::sampled, 0.5) / PercentileOf(all, &Round::unsampled, 0.5)},
+                     {"p99_sampled_us", PercentileOf(all, &Round::sampled, 0.99)},
+                     {"p99_unsampled_us", PercentileOf(all, &Round::unsampled, 0.99)},
+                     {"verified_share", 1 - static_cast<double>(ledger.shed()) /
+                                                static_cast<double>(std::max<uint64_t>(ledger.sampled(), 1))},
+                     {"verification_us_of_replica_per_read", by_replica / reads},
+                     {"verification_us_of_database_per_read", by_database / reads},
+                     {"cost_from_cache", measured.from_cache()}};
   outcome.Expect(measured.failed() == 0, absl::StrCat(measured.failed(), " reads failed"));
   return outcome;
 }

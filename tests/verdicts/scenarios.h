@@ -61,13 +61,13 @@ Outcome Recall(const RecallSize& size, const Progress& progress);
 // What verification costs those whose reads it verifies: reads from the cache with each of them sampled, beside the
 // same with none.
 //
-//   p99_ratio_sampled_over_unsampled       over all calls of each; ..._median over the rounds
+//   p99_ratio_sampled_over_unsampled       over all calls of each; ..._low and ..._high are its interval of 95 %
 //   verification_us_of_replica_per_read, ..._of_database_per_read   processor time that verifying adds
 //   verified_share                         of the sampled reads, those that came to a verdict
 struct CostSize {
-  int rounds = 40;
+  int rounds = 120;
   double rate = 1000;
-  int requests = 3000;  // Of each round, each.
+  int requests = 1000;  // Of each round, each.
 };
 Outcome Cost(const CostSize& size, const Progress& progress);
 
