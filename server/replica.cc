@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -92,6 +93,9 @@ constexpr absl::Duration kGaugesEvery = absl::Seconds(1);
 constexpr size_t kTwinsQueue = 4;
 constexpr absl::Duration kRefreshTenantsEvery = absl::Seconds(60);
 constexpr absl::Duration kExpireSealsEvery = absl::Minutes(1);
+// How long a replica that starts waits for Redis before it is ready, and how often it looks.
+constexpr absl::Duration kAwaitCacheMost = absl::Seconds(1);
+constexpr absl::Duration kAwaitCacheEvery = absl::Milliseconds(10);
 constexpr absl::Duration kRetireEvidenceEvery = absl::Minutes(10);
 
 // A random UUID (version 4), in its text form.
@@ -128,7 +132,7 @@ struct Replica::Parts {
       : options(o),
         random(base::SystemSeed()),
         replica_id(NewUuid(&random)),
-        readiness({"database", "catalog", "flags"}, [this](bool ready) { health.SetServing(ready); }),
+        readiness({"database", "catalog", "flags", "cache"}, [this](bool ready) { health.SetServing(ready); }),
         state(o.state.url, o.state.connections),
         source(o.source.url, 1),
         visibility(o.source.url, 1),
@@ -153,6 +157,7 @@ struct Replica::Parts {
   void BuildVerification();
   void BuildDecisions();
   void BuildCapture();
+  void AwaitCache(absl::Duration until);
   // For the fencer; on the state pool, where they may block.
   void FindInvisible(std::vector<uint64_t> transactions,
                      absl::AnyInvocable<void(absl::StatusOr<std::set<uint64_t>>)> done);
@@ -182,6 +187,7 @@ struct Replica::Parts {
   const std::string replica_id;
   HealthService health;
   Readiness readiness;
+  std::atomic<bool> cache_awaited{false};
   std::unique_ptr<HttpPort> http;
 
   base::PostgresSessions state;
@@ -521,6 +527,9 @@ void Replica::Parts::BuildDecisions() {
       flags::Poller::Options{.connection_string = options.state.url, .interval = options.flags.poll},
       flags::Poller::Deps{.clock = &clock, .board = &board, .on_change = [this](uint64_t) {
                             readiness.SetMet("flags");
+                            if (!cache_awaited.exchange(true)) {
+                              background.Post([this] { AwaitCache(clock.Steady() + kAwaitCacheMost); });
+                            }
                             loader->Load();
                           }});
 }
@@ -771,6 +780,16 @@ absl::Status Replica::Parts::Serve() {
   UpdateGauges();
   Log(Level::kInfo, "serving", {{"port", port}, {"lanes", lanes.size()}});
   return absl::OkStatus();
+}
+
+// Which Redis may be used is only known once the flags are. A replica that is sent reads before it has reached it would
+// send them all to the database.
+void Replica::Parts::AwaitCache(absl::Duration until) {
+  const bool reached =
+      std::all_of(lanes.begin(), lanes.end(), [](const auto& parts) { return parts->store->stats().up.load(); });
+  if (reached || clock.Steady() >= until) return readiness.SetMet("cache");
+  readiness.SetUnmet("cache", "Redis is not reached yet; reads are served without it in a moment");
+  background.PostAfter(kAwaitCacheEvery, [this, until] { AwaitCache(until); });
 }
 
 void Replica::Parts::UpdateGauges() {

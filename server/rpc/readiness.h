@@ -4,7 +4,8 @@
 //   readiness.SetMet("database");
 //   readiness.SetUnmet("database", "connection refused");     // from wherever it is noticed
 //
-// Redis is no condition: without it reads are slower, not wrong.
+// That Redis can be reached is a condition at the start alone, and for a second at most: without it reads are slower, not
+// wrong.
 //
 // Threads: thread-safe. The observer is called by the thread whose change it is, without a lock, one call at a time;
 // its last call always has what is true now.

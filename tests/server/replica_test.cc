@@ -765,6 +765,21 @@ TEST_F(ReplicaTest, ACatalogFileWaitsForTheDatabaseThatItIsCheckedAgainst) {
 
 // ---- Redis ----
 
+TEST_F(ReplicaTest, ReadinessWaitsForRedisAtTheStartAndNotForLong) {
+  redis_.Freeze();
+  support::Shadowlined::Options options = OptionsOf("a");
+  options.await_ready = false;
+  Node node(options);
+  node.Apply(kCatalog);
+  EXPECT_TRUE(AwaitTrue(kLimit, [&] {
+    const auto [status, body] = Http(node.server, "/readyz");
+    return status == 503 && absl::StrContains(body, "Redis is not reached yet");
+  }));
+  node.server.AwaitReady();
+  EXPECT_TRUE(node.Read(Ask("plain", 1)).status.ok());
+  redis_.Thaw();
+}
+
 TEST_F(ReplicaTest, RedisKilledUnderLoadFailsNoRead) {
   const auto node = StartNode();
   node->Promote("stock");
